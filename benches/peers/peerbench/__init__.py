@@ -1,0 +1,1 @@
+"""Side-by-side benchmark of backup tools on real guest disks."""
