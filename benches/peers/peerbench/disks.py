@@ -15,7 +15,7 @@ from . import guest, nbd
 from .image import (BLOCK, allocated, changed_runs, content_hash, copy,
                     file_blocks, make_partitioned, mounted, sh)
 
-FORMAT = 1  # raise it when the recipe changes, so that old caches are not reused
+FORMAT = 2  # raise it when the recipe changes, so that old caches are not reused
 GIB = 1 << 30
 SCATTERED = 3000
 
@@ -88,6 +88,7 @@ def prepare(work, small=False, say=print):
             facts = json.load(f)
         if facts["format"] == FORMAT:
             return facts
+        os.remove(note)
     if os.geteuid():
         raise SystemExit("making the disks needs root (loop mounts and chroot)")
     debs, mnt = os.path.join(work, "debs"), os.path.join(home, "mnt")
