@@ -1,0 +1,21 @@
+//! Places that keep objects, and layers around them.
+//!
+//! | | what it is |
+//! |---|---|
+//! | [`LocalBackend`] | a folder on this machine or on a network file system |
+//! | [`MemoryBackend`] | a map, for tests and demos |
+//! | `S3Backend` (feature `s3`) | a bucket |
+//! | [`FaultBackend`] | a layer that counts calls and fails on command |
+//!
+//! What a server claims is not what it does: [`probe()`] finds out.
+
+mod fault;
+mod jobs;
+mod local;
+mod memory;
+mod probe;
+
+pub use fault::{Call, Counts, Fault, FaultBackend, Operation, Rule};
+pub use local::LocalBackend;
+pub use memory::MemoryBackend;
+pub use probe::probe;
