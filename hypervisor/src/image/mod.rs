@@ -1,0 +1,20 @@
+//! Disk images: files that hold a disk. No hypervisor is needed to read or write them.
+
+mod chain;
+#[doc(hidden)]
+pub mod file;
+mod format;
+mod gate;
+mod identity;
+mod layer;
+mod partial;
+mod qcow2;
+mod raw;
+mod source;
+
+pub use format::{ImageFormat, probe_format};
+pub use gate::ImageGate;
+pub use partial::PARTIAL_ENDING;
+pub use qcow2::Compression;
+pub use raw::RawSink;
+pub use source::{ImageSource, Tracking, open_image};

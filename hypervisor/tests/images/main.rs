@@ -1,0 +1,4 @@
+//! Disk images against `qemu-img` and `qemu-io`, which say what is right.
+
+mod matrix;
+mod qemu;
