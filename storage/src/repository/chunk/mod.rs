@@ -6,6 +6,7 @@
 mod disk;
 mod keys;
 mod lanes;
+mod past;
 mod rule;
 mod splice;
 mod stream;

@@ -5,29 +5,30 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::disk::{byte_at, entry};
+use super::past::{Dirty, Old, placed};
 use super::rule::{Blocks, HOLE, MAX, Missing, State};
-use super::{BLOCK_BYTES, DiskChunker, Entry, IdKeys, SEGMENT_BLOCKS, SEGMENT_BYTES, entries_blocks};
+use super::{BLOCK_BYTES, DiskChunker, Entry, IdKeys, SEGMENT_BYTES, entries_blocks};
 
 /// A read goes on to the next dirty range if no more than so many blocks lie between what both need.
 const MERGE: usize = 32;
 /// A read asks for at least so many blocks if it can: less is as slow.
 const READ: usize = 16;
 
-/// Behind everything that any entry of a segment depends on.
-const FAR: usize = 2 * SEGMENT_BLOCKS;
-
 /// Cuts one segment again after a change, reading only around what changed.
 ///
 /// The result is what [`cut_segment`](super::cut_segment) gives for the segment as it is now, whatever the changes,
-/// as long as `old` is what it gave for the segment as it was, and all that differs is within `dirty` or past the
-/// smaller of the old and the new end. A cut depends on no block before it, so an old entry stays if it starts at a cut
+/// as long as the old entries are what it gave for the segment as it was, with the same chunker and keys, and all that
+/// differs is in dirty ranges or past the smaller of the old and the new end. A cut depends on no block before it, so an old entry stays if it starts at a cut
 /// and nothing that it depends on is dirty: the 24 blocks from its start, and up to 16 more if a run of zeros goes on
 /// over the end of those, but nothing past the first 16 zero blocks of a hole that follows it; of a hole, itself and
 /// the block after it.
 ///
-/// Around one dirty block this reads about two and a half chunks, where cutting again every entry that starts within 40
-/// blocks before it would read four.
-/// There is no bound in the worst case but the segment: content of equal blocks never leads back to an old cut.
+/// Reads are made for a range and what it is likely to need, mostly one per range or group of near ones. They go two and
+/// a half chunks beyond one dirty block, three beyond a longer range, where cutting again every entry that starts within
+/// 40 blocks before it would read four. No block is read twice, and there is no better bound than the segment for the
+/// worst case: content of equal blocks never leads back to an old cut.
+///
+/// What is read is held until the chunks made of it are dropped, since these are slices of it.
 ///
 /// ```text
 /// while let Some(blocks) = splice.next_read() {
@@ -38,8 +39,7 @@ pub struct Splice<'a> {
     keys: &'a IdKeys,
     chunker: DiskChunker,
     old: Vec<Old<'a>>,
-    /// Sorted, with a gap between each two.
-    dirty: Vec<Range<usize>>,
+    dirty: Dirty,
     plain_bytes: u64,
     blocks: Blocks,
     reads: Vec<(Range<usize>, Bytes)>,
@@ -49,12 +49,6 @@ pub struct Splice<'a> {
     /// The first old entry that does not start before `at`.
     next_old: usize,
     new: Vec<(Entry, bool)>,
-}
-
-struct Old<'a> {
-    start: usize,
-    end: usize,
-    entry: &'a Entry,
 }
 
 /// One entry of the segment as it is now.
@@ -90,17 +84,17 @@ impl<'a> Splice<'a> {
         let sound =
             old.iter().all(|entry| entry.blocks() > 0) && entries_blocks(old) == old_bytes.div_ceil(BLOCK_BYTES as u64);
         let old = if sound { placed(old) } else { Vec::new() };
-        let changed = if !sound {
+        let resized = if !sound {
             Some(0)
         } else if old_bytes != plain_bytes {
             Some((old_bytes.min(plain_bytes) / BLOCK_BYTES as u64) as usize)
         } else {
             None
         };
-        let dirty = normalised(dirty, changed);
+        let dirty = Dirty::new(dirty, resized);
         for hole in old.iter().filter(|old| old.is_hole()) {
             let mut clean = hole.start;
-            for dirty in overlapping(&dirty, hole.start, hole.end) {
+            for dirty in dirty.overlapping(hole.start, hole.end) {
                 (clean..dirty.start.min(blocks.len())).for_each(|block| blocks.set_zero(keys, block));
                 clean = dirty.end;
             }
@@ -198,7 +192,7 @@ impl<'a> Splice<'a> {
             (DiskChunker::Fixed { blocks }, true) => old.end + blocks as usize,
             (DiskChunker::Fixed { blocks }, false) => old.start + blocks as usize,
         };
-        let Some(dirty) = overlapping(&self.dirty, old.start, reach).first() else { return Ok(false) };
+        let Some(dirty) = self.dirty.overlapping(old.start, reach).first() else { return Ok(false) };
         let window = old.start + MAX;
         if self.chunker != DiskChunker::Aligned || old.is_hole() || dirty.start < window {
             return Ok(true);
@@ -218,14 +212,14 @@ impl<'a> Splice<'a> {
     /// What to read when `missing` must be known: all that the dirty ranges near it are likely to need.
     fn plan(&self, missing: usize) -> Range<usize> {
         let mut start = missing;
-        if let Some(dirty) = overlapping(&self.dirty, missing, missing + MAX).first() {
+        if let Some(dirty) = self.dirty.overlapping(missing, missing + MAX).first() {
             // Asked before the next dirty range: those entries will be cut again that have it in their window.
             let first = self.old.partition_point(|old| old.start + MAX <= dirty.start);
             let cut = self.old.get(first).map_or(missing, |old| old.start);
             start = (cut.max(self.at)..missing).find(|block| self.unknown(*block)).unwrap_or(missing);
         }
         let mut end = (missing + 1).max(self.at.max(start) + MAX).max(start + READ);
-        while let Some(dirty) = overlapping(&self.dirty, start, end + MERGE).last()
+        while let Some(dirty) = self.dirty.overlapping(start, end + MERGE).last()
             && dirty.end + MAX > end
         {
             end = dirty.end + MAX;
@@ -269,44 +263,4 @@ impl<'a> Splice<'a> {
         gathered.resize((to - from) as usize, 0);
         gathered.into()
     }
-}
-
-impl Old<'_> {
-    const fn is_hole(&self) -> bool {
-        matches!(self.entry, Entry::Hole { .. })
-    }
-}
-
-fn placed(entries: &[Entry]) -> Vec<Old<'_>> {
-    let mut at = 0;
-    let place = |entry| {
-        let start = at;
-        at += Entry::blocks(entry) as usize;
-        Old { start, end: at, entry }
-    };
-    entries.iter().map(place).collect()
-}
-
-/// Sorted and merged, with everything from `changed` on.
-fn normalised(dirty: &[Range<u32>], changed: Option<usize>) -> Vec<Range<usize>> {
-    let mut all: Vec<_> =
-        dirty.iter().map(|range| FAR.min(range.start as usize)..FAR.min(range.end as usize)).collect();
-    all.extend(changed.map(|from| from..FAR));
-    all.retain(|range| !range.is_empty());
-    all.sort_unstable_by_key(|range| range.start);
-    all.dedup_by(|next, last| {
-        let joins = next.start <= last.end;
-        if joins {
-            last.end = last.end.max(next.end);
-        }
-        joins
-    });
-    all
-}
-
-/// Those of `dirty` that share a block with `start..end`.
-fn overlapping(dirty: &[Range<usize>], start: usize, end: usize) -> &[Range<usize>] {
-    let first = dirty.partition_point(|range| range.end <= start);
-    let count = dirty[first..].partition_point(|range| range.start < end);
-    &dirty[first..first + count]
 }

@@ -21,11 +21,16 @@ const MASK_LARGE: u64 = 0x0000_d90f_0353_0000;
 const BUFFER: usize = 4 * STREAM_MAX;
 
 /// Cuts a stream with FastCDC (Xia et al., "The Design of Fast Content-Defined Chunking for Data Deduplication Based
-/// Storage Systems", 2020) into chunks of 16 to 256 KiB, 64 in the mean. Where it cuts depends on the bytes of the
+/// Storage Systems", 2020) into chunks of 16 to 256 KiB that gather around 64. Where it cuts depends on the bytes of the
 /// stream and the key only, never on how they were pushed.
 ///
-/// The table of 256 gear values, each 8 bytes and little-endian, is the output of keyed BLAKE3 (as an XOF) over
-/// `backstay stream gear 1` with the cut key. Holds at most 1 MiB of the stream.
+/// The table *G* of 256 gear values, each 8 bytes and little-endian, is the output of keyed BLAKE3 (as an XOF) over
+/// `backstay stream gear 1` with the cut key. From the last cut, the hash starts as 0 before byte 16,384; each byte *b*
+/// from there makes it 2 × hash + *G*\[*b*\] modulo 2⁶⁴, and if no bit of the mask is set in it then, the chunk ends before
+/// that byte. The mask is `0xd90703537000` up to byte 65,535 and `0xd90f03530000` after it. A chunk has 256 KiB at most,
+/// and the stream's last byte is not looked at when an odd number of bytes is left up to there.
+///
+/// Holds at most 1 MiB of the stream.
 pub struct StreamCutter {
     gear: Zeroizing<Vec<u64>>,
     gear_shifted: Zeroizing<Vec<u64>>,

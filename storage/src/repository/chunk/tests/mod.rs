@@ -3,6 +3,7 @@
 mod golden;
 mod model;
 mod names;
+mod reads;
 mod splice;
 mod stream;
 
@@ -13,7 +14,12 @@ fn keys() -> IdKeys {
     IdKeys::new(std::array::from_fn(|i| i as u8), std::array::from_fn(|i| i as u8 + 32))
 }
 
-/// The bytes that docs/format.md names "sample": the XOF output of BLAKE3 over `backstay sample`.
+/// Keys under which zero blocks have a small hash, so that cuts gather after the short runs of them.
+fn zeros_first() -> IdKeys {
+    IdKeys::new([254; 32], [0; 32])
+}
+
+/// The sample of the golden values: the XOF output of BLAKE3 over `backstay sample`.
 fn sample(bytes: usize) -> Vec<u8> {
     let mut data = vec![0; bytes];
     blake3::Hasher::new().update(b"backstay sample").finalize_xof().fill(&mut data);

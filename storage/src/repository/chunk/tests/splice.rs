@@ -1,6 +1,7 @@
 //! Splicing gives what cutting anew gives, and reads little for it.
 
 use std::ops::Range;
+use std::slice::from_ref;
 
 use proptest::prelude::*;
 
@@ -9,16 +10,15 @@ use super::*;
 
 /// What a splice asked for.
 #[derive(Default)]
-struct Reads {
-    count: usize,
-    blocks: usize,
+pub(super) struct Reads {
+    pub(super) count: usize,
+    pub(super) blocks: usize,
 }
 
 /// Splices `old` into `new` and checks everything that holds for every splice.
-fn splice(chunker: DiskChunker, old: &[u8], new: &[u8], dirty: &[Range<u32>]) -> Reads {
-    let keys = keys();
-    let entries = cut_segment(chunker, &keys, old);
-    let mut splice = Splice::new(chunker, &keys, &entries, old.len() as u64, new.len() as u64, dirty);
+pub(super) fn splice(chunker: DiskChunker, keys: &IdKeys, old: &[u8], new: &[u8], dirty: &[Range<u32>]) -> Reads {
+    let entries = cut_segment(chunker, keys, old);
+    let mut splice = Splice::new(chunker, keys, &entries, old.len() as u64, new.len() as u64, dirty);
     let (mut reads, mut seen) = (Reads::default(), vec![false; SEGMENT_BLOCKS]);
     while let Some(range) = splice.next_read() {
         assert_eq!(splice.next_read(), Some(range.clone()), "asking twice is harmless");
@@ -40,7 +40,7 @@ fn splice(chunker: DiskChunker, old: &[u8], new: &[u8], dirty: &[Range<u32>]) ->
         at = end;
     }
     let result: Vec<_> = spliced.iter().map(|piece| piece.entry).collect();
-    assert_eq!(result, cut_segment(chunker, &keys, new));
+    assert_eq!(result, cut_segment(chunker, keys, new));
     reads
 }
 
@@ -87,7 +87,8 @@ proptest! {
         let (blocks, bytes) = resize.unwrap_or((tags.len(), last));
         changed.resize_with(blocks, || if random.below(3) == 0 { random.next() } else { 0 });
         let new = content(&changed, bytes);
-        splice(chunker, &old, &new, &dirty);
+        splice(chunker, &keys(), &old, &new, &dirty);
+        splice(chunker, &zeros_first(), &old, &new, &dirty);
     }
 }
 
@@ -95,6 +96,7 @@ proptest! {
 #[test]
 fn twenty_thousand_random_changes_splice_as_cut_anew() {
     let mut random = Random(0x5eed);
+    let both = [keys(), zeros_first()];
     for case in 0..20_000 {
         let count = 1 + random.below(120);
         let mut tags: Vec<u64> = (0..count).map(|_| random.next() | 1).collect();
@@ -119,6 +121,41 @@ fn twenty_thousand_random_changes_splice_as_cut_anew() {
             0 => DiskChunker::Fixed { blocks: 1 + random.below(20) as u32 },
             _ => DiskChunker::Aligned,
         };
-        splice(chunker, &old, &content(&changed, last), &dirty);
+        splice(chunker, &both[case / 5 % 2], &old, &content(&changed, last), &dirty);
+    }
+}
+
+/// One block made zero, or not zero any more, at every place around runs that are just a hole or just not.
+#[test]
+fn every_single_change_around_a_run_of_zeros_splices_as_cut_anew() {
+    let (keys, mut random) = (zeros_first(), Random(77));
+    for run in [15, 16, 17] {
+        for at in 0..50 {
+            let mut tags: Vec<u64> = (0..90).map(|_| random.next() | 1).collect();
+            tags[at..at + run].fill(0);
+            let old = content(&tags, BLOCK_BYTES);
+            let places = at.saturating_sub(2)..at + run + 2;
+            for place in places {
+                let mut new = old.clone();
+                let other = if tags[place] == 0 { random.next() | 1 } else { 0 };
+                new[place * BLOCK_BYTES..place * BLOCK_BYTES + 8].copy_from_slice(&other.to_le_bytes());
+                let dirty = place as u32..place as u32 + 1;
+                splice(DiskChunker::Aligned, &keys, &old, &new, from_ref(&dirty));
+                splice(DiskChunker::Aligned, &keys, &new, &old, from_ref(&dirty));
+            }
+        }
+    }
+}
+
+#[test]
+fn old_entries_that_do_not_add_up_are_not_used() {
+    let (keys, data) = (keys(), sample(50 * BLOCK_BYTES));
+    let entries = cut_segment(DiskChunker::Aligned, &keys, &data);
+    for old in [&entries[1..], &[Entry::Hole { blocks: 0 }], &[]] {
+        let mut splice = Splice::new(DiskChunker::Aligned, &keys, old, data.len() as u64, data.len() as u64, &[]);
+        assert_eq!(splice.next_read(), Some(0..50));
+        splice.supply(0..50, data.clone());
+        assert_eq!(splice.next_read(), None);
+        assert_eq!(splice.finish().iter().map(|piece| piece.entry).collect::<Vec<_>>(), entries);
     }
 }

@@ -78,3 +78,34 @@ fn chunks_of_a_stream_keep_their_limits() {
     assert!(others.iter().all(|bytes| (STREAM_MIN..=STREAM_MAX).contains(bytes)));
     assert!((200..300).contains(&lengths.len()), "{} chunks in 16 MiB", lengths.len());
 }
+
+/// The description in the docs of `StreamCutter`, byte by byte.
+fn described(rest: &[u8]) -> usize {
+    let mut gear = [0; 256 * 8];
+    let key: [u8; 32] = std::array::from_fn(|i| i as u8);
+    blake3::Hasher::new_keyed(&key).update(b"backstay stream gear 1").finalize_xof().fill(&mut gear);
+    let end = rest.len().min(STREAM_MAX);
+    let mut hash = 0_u64;
+    for (at, byte) in rest.iter().enumerate().take(end - end % 2).skip(STREAM_MIN) {
+        let value = u64::from_le_bytes(gear.as_chunks().0[usize::from(*byte)]);
+        hash = hash.wrapping_mul(2).wrapping_add(value);
+        let mask = if at < STREAM_MEAN { 0xd907_0353_7000 } else { 0xd90f_0353_0000 };
+        if hash & mask == 0 {
+            return at;
+        }
+    }
+    end
+}
+
+#[test]
+fn streams_of_any_length_are_cut_as_described() {
+    let data = sample(1 << 20);
+    for bytes in [1, STREAM_MIN, STREAM_MIN + 1, 20_001, 86_749, 400_001, 1 << 20] {
+        let (mut lengths, mut rest) = (Vec::new(), &data[..bytes]);
+        while !rest.is_empty() {
+            lengths.push(described(rest));
+            rest = &rest[lengths[lengths.len() - 1]..];
+        }
+        assert_eq!(cut(&data[..bytes], &[]), lengths, "{bytes} bytes");
+    }
+}
