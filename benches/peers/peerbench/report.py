@@ -59,14 +59,14 @@ def figures(med, key, form, tail=None):
     return table(head, rows)
 
 
-def against(ratio, mine):
+def against(title, ratio, mine):
     rows = []
     for tool in mine:
         for name in ("speed", "cpu", "memory", "stored"):
             got = [ratio[tool].get(s, {}).get(name) for s in SHOWN]
             if any(got):
                 rows.append([f"{tool} {name}", *(f"{g:.2f}x" if g else "-" for g in got)])
-    return table(["better than the best peer by", *SHOWN], rows) if rows else ""
+    return table([title, *SHOWN], rows) if rows else ""
 
 
 def render(result):
@@ -85,7 +85,10 @@ def render(result):
                  + figures(main, "rss", mb))
     parts.append("repository growth, MB\n" + figures(main, "grown", mb, (
         "sum", lambda t: mb(ratio[t]["stored_sum"]) if "stored_sum" in ratio[t] else "-")))
-    parts.append(against(ratio, [t for t in main if t.startswith("backstay")]))
+    mine = [t for t in main if t.startswith("backstay")]
+    parts.append(against("better than the best peer by", ratio, mine))
+    if result["tuned"]:
+        parts.append(against("the same, tuned peers too", result["ratios_with_tuned"], mine))
     sparse = {t: med[t] for t in result["sparse"] if t in med}
     if sparse:
         for key, what, form in (("wall", "wall seconds", secs), ("rss", "peak memory, MB", mb)):

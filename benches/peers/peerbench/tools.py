@@ -10,7 +10,7 @@ PASSWORD = "benchmark passphrase, not a secret"
 class Tool:
     """`states` maps a step (first, day, checkpoint, writes, other) to the name of
     the disk it backs up, and to the bitmap to use, if any."""
-    peer, suffix, program = True, ".raw", ""
+    peer, tuned, suffix, program = True, False, ".raw", ""
     states = {"first": ("A0", None), "day": ("A1", None),
               "writes": ("A2", None), "other": ("B", None)}
 
@@ -104,6 +104,7 @@ class Borg(Tool):
     def __init__(self, name, path, *create):
         super().__init__(name, path)
         self.create = create
+        self.tuned = "--chunker-params" in create
 
     def variables(self):
         return {"BORG_PASSPHRASE": PASSWORD, "BORG_BASE_DIR": self.cache,
