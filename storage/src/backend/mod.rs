@@ -14,8 +14,12 @@ mod jobs;
 mod local;
 mod memory;
 mod probe;
+#[cfg(feature = "s3")]
+mod s3;
 
 pub use fault::{Call, Counts, Fault, FaultBackend, Operation, Rule};
 pub use local::LocalBackend;
 pub use memory::MemoryBackend;
 pub use probe::probe;
+#[cfg(feature = "s3")]
+pub use s3::{S3Backend, S3Options};

@@ -21,8 +21,17 @@ async fn listed(backend: &LocalBackend) -> Vec<String> {
 
 #[tokio::test]
 async fn bodies_of_every_awkward_size_come_back_and_leave_no_temporary_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let backend = LocalBackend::new(folder.path()).unwrap();
+    for bypass in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        awkward_sizes(LocalBackend::new(folder.path()).unwrap().bypass_page_cache(bypass)).await;
+    }
+    // The folder of shared memory is a file system of another sort, where there is one.
+    if let Ok(folder) = tempfile::tempdir_in("/dev/shm") {
+        awkward_sizes(LocalBackend::new(folder.path()).unwrap()).await;
+    }
+}
+
+async fn awkward_sizes(backend: LocalBackend) {
     let sizes = [0, 1, 4095, 4096, 1 << 20, (1 << 20) + 1, (3 << 20) - 1, (3 << 20) + 4097];
     for size in sizes {
         let body: Bytes = (0..size).map(|at| (at * 7 + at / 251) as u8).collect::<Vec<_>>().into();

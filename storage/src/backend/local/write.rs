@@ -22,13 +22,26 @@ use super::{
     temporary::{self, Temporary},
 };
 
-/// Bodies from this size on bypass the page cache.
+/// Bodies from this size on bypass the page cache (`O_DIRECT`).
+///
+/// Forty packs of 32 MiB, two at once, ext4 on a virtio disk, two busy cores, each synced, median of eight runs:
+///
+/// | how | MB/s |
+/// |---|---|
+/// | buffered, `fdatasync` at the end | 420 |
+/// | buffered, write-back started early (`POSIX_FADV_DONTNEED` each MiB) | 600, from 260 to 870 |
+/// | buffered, `fdatasync` each 4 MiB | 410 |
+/// | direct in steps of 1 MiB | 1270 |
+/// | direct in steps of 4 MiB, or preallocated | 1230, 1200 |
+///
+/// The price: the first read after it comes from the disk (0.7 to 2.5 GB/s there) and not from memory (5 GB/s).
+/// [`super::LocalBackend::bypass_page_cache`] chooses.
 const DIRECT_FROM: usize = 1 << 20;
 
 pub(super) struct Writer {
     temporary: PathBuf,
     pool: Pool,
-    /// Whether this file system took direct I/O the last time.
+    /// Whether to try direct I/O: until the file system refuses it, unless the caller does not want it.
     direct: AtomicBool,
     cleaned: Once,
 }
@@ -43,6 +56,10 @@ impl Writer {
     pub(super) fn new(root: PathBuf) -> Self {
         let temporary = root.join(temporary::FOLDER);
         Self { temporary, pool: Pool::default(), direct: AtomicBool::new(true), cleaned: Once::new() }
+    }
+
+    pub(super) fn bypass_page_cache(&self, bypass: bool) {
+        self.direct.store(bypass, Ordering::Relaxed);
     }
 
     pub(super) fn put(&self, folders: &Folders, path: &Path, body: &[u8], mode: PutMode) -> Result<()> {
