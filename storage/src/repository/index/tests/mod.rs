@@ -1,0 +1,9 @@
+//! Tests of segments and the index, over a cipher and an object that live in memory.
+
+mod frozen;
+mod hostile;
+mod kit;
+mod limits;
+mod lookup;
+mod memory;
+mod property;
