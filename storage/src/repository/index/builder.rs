@@ -84,7 +84,8 @@ impl SegmentBuilder {
     }
 
     /// Sorts and seals: one segment, or several of at most [`MAX_RECORDS`] records and [`MAX_PACKS`] packs, oldest first;
-    /// none when nothing was added. All records of a pack come into the same segment.
+    /// none when nothing was added. All records of a pack come into the same segment: cut by id instead, each segment of a
+    /// large repository would name every pack, and these names would take more memory than the filters.
     ///
     /// `new_cipher` gives each segment a random salt and the cipher made with it. `InvalidInput` for a record outside of its
     /// pack and for a pack with more records than a segment may have.

@@ -1,6 +1,7 @@
 //! All segments of a repository, looked up newest first.
 
 use std::{
+    fmt,
     ops::Range,
     sync::{
         Arc,
@@ -69,6 +70,12 @@ struct Found {
     page: u32,
     records: Range<usize>,
     plain: Arc<[u8]>,
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Index").field("stats", &self.stats()).finish_non_exhaustive()
+    }
 }
 
 impl Index {

@@ -1,18 +1,25 @@
 //! Decoders given what no builder makes.
 
+use std::{
+    ops::Range,
+    sync::{Arc, atomic::AtomicU64},
+};
+
 use backstay_core::{Error, ErrorKind};
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::{
     super::{
-        MAX_RECORDS, PackEntry, PackId, PackKind, PageCipher, Part, Section, SegmentBuilder, Trailer,
+        Index, MAX_RECORDS, PackEntry, PackId, PackKind, PageCipher, Part, Section, Segment, SegmentBuilder,
+        SegmentBytes, Trailer,
         cursor::Cursor,
         filter::Filter,
         footer::Footer,
         fuzz_decode_footer, fuzz_decode_page, fuzz_decode_trailer,
         page::{self, Expected, Record},
     },
-    kit::{TestCipher, finish_one, id, open_bytes, synthetic},
+    kit::{Object, TestCipher, finish_one, id, open_bytes, synthetic},
 };
 
 /// The footer of a small segment, opened.
@@ -134,6 +141,53 @@ fn a_trailer_claims_nothing_impossible() {
 async fn another_segment_under_the_same_id_is_refused() {
     let (one, other) = (finish_one(synthetic(0..500)), finish_one(synthetic(500..1_000)));
     assert_eq!(kind(open_bytes(one.id, other.bytes).await), Some(ErrorKind::Integrity));
+}
+
+/// Every writer has the key, so the seal alone does not say that the page is the one that was written.
+#[tokio::test]
+async fn a_page_sealed_anew_with_the_right_key_is_refused() {
+    let sealed = finish_one(synthetic(0..500));
+    let trailer = Trailer::decode(&sealed.bytes[sealed.bytes.len() - Trailer::SIZE..]).unwrap();
+    let cipher = TestCipher::new(trailer.salt);
+    let length = 341 * 48 + 32;
+    let mut plain = cipher.open(Part::Page(0), &sealed.bytes[..length]).unwrap();
+    plain[36] ^= 1;
+    let mut bytes = sealed.bytes.to_vec();
+    bytes[..length].copy_from_slice(&cipher.seal(Part::Page(0), &plain).unwrap());
+    let (segment, _) = open_bytes(sealed.id, bytes.into()).await.unwrap();
+    let mut index = Index::new(0);
+    index.push(Arc::new(segment));
+    let lowest = (0..500).map(id).min().unwrap();
+    assert_eq!(kind(index.find(Section::Data, &lowest).await), Some(ErrorKind::Integrity));
+    assert_eq!(kind(index.find_many(Section::Data, &[lowest]).await), Some(ErrorKind::Integrity));
+    assert_eq!(kind(index.find_all(Section::Data, &lowest).await), Some(ErrorKind::Integrity));
+}
+
+/// A store that gives too little, or nothing.
+struct Flaky(Option<usize>, Object);
+
+#[async_trait::async_trait]
+impl SegmentBytes for Flaky {
+    async fn read(&self, range: Range<u64>) -> Result<Bytes, Error> {
+        let bytes = self.1.read(range).await?;
+        self.0.map(|most| bytes.slice(..most.min(bytes.len()))).ok_or_else(|| Error::unavailable("gone"))
+    }
+
+    fn len(&self) -> u64 {
+        self.1.len()
+    }
+}
+
+#[tokio::test]
+async fn a_store_with_a_hiccup_is_unavailable_and_nothing_is_called_damaged() {
+    let sealed = finish_one(synthetic(0..500));
+    for most in [None, Some(0), Some(100)] {
+        let object = Object { bytes: sealed.bytes.clone(), reads: AtomicU64::new(0) };
+        let outcome = Segment::open(sealed.id, Arc::new(Flaky(most, object)), &|trailer| {
+            Ok(Arc::new(TestCipher::new(trailer.salt)) as Arc<dyn PageCipher>)
+        });
+        assert_eq!(kind(outcome.await), Some(ErrorKind::Unavailable));
+    }
 }
 
 #[test]
