@@ -2,4 +2,6 @@
 
 pub mod image;
 
-pub use image::{ImageFormat, ImageGate, ImageSource, RawSink, Tracking, open_image, probe_format};
+pub use image::{
+    BitmapInfo, ImageFormat, ImageGate, ImageSource, Qcow2Sink, RawSink, Tracking, open_image, probe_format,
+};

@@ -23,6 +23,8 @@ pub(crate) struct Chain {
     pub layer: Layer,
     /// Every file, the image itself first.
     pub files: Vec<Arc<DiskFile>>,
+    /// How many of them hold the top layer: the image, and its external data file if it has one.
+    pub own_files: usize,
     /// The header of the image itself, when it is a qcow2 one.
     pub header: Option<Header>,
 }
@@ -44,7 +46,8 @@ impl Chain {
             Layer::Raw(_) => None,
             Layer::Qcow2(image) => Some(image.header().clone()),
         };
-        Ok(Self { layer, files: opening.files, header })
+        let own_files = if header.as_ref().is_some_and(|header| header.has_data_file) { 2 } else { 1 };
+        Ok(Self { layer, files: opening.files, own_files, header })
     }
 
     /// Opens a single image without following anything, for tests and fuzzing.

@@ -8,8 +8,11 @@ use std::{
 use backstay_core::Timestamp;
 use minicbor::{Decode, Encode};
 
-/// A file that was modified less than this before it was looked at may be modified again without a new time stamp.
-const RACY_NANOS: i64 = 2_000_000_000;
+/// A file that was modified less than this before it was looked at may be modified again without a new time stamp: the
+/// kernel's clock for files goes in ticks of at most 10 ms.
+const RACY_NANOS: i64 = 100_000_000;
+/// The same for file systems that keep whole seconds (or two of them) or milliseconds.
+const RACY_NANOS_COARSE: i64 = 2_100_000_000;
 
 /// One state of one file.
 ///
@@ -63,7 +66,9 @@ impl FileIdentity {
 
     /// Whether the file changed so shortly before `now` that a later change could carry the same time stamp.
     pub(crate) fn is_racy(&self, now: Timestamp) -> bool {
-        self.modified_ns.max(self.changed_ns) > now.as_nanos().saturating_sub(RACY_NANOS)
+        let coarse = self.modified_ns % 1_000_000 == 0;
+        let window = if coarse { RACY_NANOS_COARSE } else { RACY_NANOS };
+        self.modified_ns.max(self.changed_ns) > now.as_nanos().saturating_sub(window)
     }
 
     /// Its device and inode, as the kernel lists them.

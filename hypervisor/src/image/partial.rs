@@ -70,12 +70,6 @@ impl Target {
         }
     }
 
-    /// Makes the bytes durable, and then the name. Blocks.
-    pub(crate) fn commit(self) -> Result<()> {
-        self.sync()?;
-        self.publish()
-    }
-
     /// Makes the name durable; the bytes are already. Blocks.
     pub(crate) fn publish(self) -> Result<()> {
         match self {

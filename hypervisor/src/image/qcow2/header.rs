@@ -67,6 +67,8 @@ pub(crate) struct Header {
     pub data_file: Option<Vec<u8>>,
     /// Where the bitmaps are, unless something that knows no bitmaps wrote to the image since.
     pub bitmaps: Option<BitmapsExtension>,
+    /// Whether something that knows no bitmaps wrote to an image that has some.
+    pub bitmaps_void: bool,
 }
 
 fn bad(what: impl Into<String>) -> Error {
@@ -133,6 +135,7 @@ impl Header {
             backing,
             backing_format: extensions.backing_format,
             data_file: extensions.data_file,
+            bitmaps_void: extensions.bitmaps.is_some() && autoclear & AUTOCLEAR_BITMAPS == 0,
             bitmaps: extensions.bitmaps.filter(|_| autoclear & AUTOCLEAR_BITMAPS != 0),
         };
         header.check()?;
