@@ -28,7 +28,7 @@ pub const SEGMENT_BYTES: u64 = 16 << 20;
 pub const SEGMENT_BLOCKS: usize = 4096;
 
 /// One piece of a segment. Entries stand in order and without gaps, so their places follow from their lengths.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
 pub enum Entry {
     /// Blocks of zeros only.
     Hole {

@@ -8,25 +8,25 @@ use super::{Entry, SEGMENT_BLOCKS};
 const FAR: usize = 2 * SEGMENT_BLOCKS;
 
 /// An entry of the segment as it was, and its place in blocks.
-pub(super) struct Old<'a> {
+pub(super) struct Old {
     pub(super) start: usize,
     pub(super) end: usize,
-    pub(super) entry: &'a Entry,
+    pub(super) entry: Entry,
 }
 
-impl Old<'_> {
+impl Old {
     pub(super) const fn is_hole(&self) -> bool {
         matches!(self.entry, Entry::Hole { .. })
     }
 }
 
 /// `entries` with their places.
-pub(super) fn placed(entries: &[Entry]) -> Vec<Old<'_>> {
+pub(super) fn placed(entries: &[Entry]) -> Vec<Old> {
     let mut at = 0;
-    let place = |entry| {
+    let place = |entry: &Entry| {
         let start = at;
-        at += Entry::blocks(entry) as usize;
-        Old { start, end: at, entry }
+        at += entry.blocks() as usize;
+        Old { start, end: at, entry: *entry }
     };
     entries.iter().map(place).collect()
 }

@@ -35,10 +35,10 @@ const READ: usize = 16;
 ///     splice.supply(blocks.clone(), read(blocks));
 /// }
 /// ```
-pub struct Splice<'a> {
-    keys: &'a IdKeys,
+pub struct Splice {
+    keys: IdKeys,
     chunker: DiskChunker,
-    old: Vec<Old<'a>>,
+    old: Vec<Old>,
     dirty: Dirty,
     plain_bytes: u64,
     blocks: Blocks,
@@ -62,7 +62,7 @@ pub struct Spliced {
     pub bytes: Option<Bytes>,
 }
 
-impl<'a> Splice<'a> {
+impl Splice {
     /// Starts over the entries `old` of a segment that had `old_bytes` and now has `plain_bytes`, both at most 16 MiB.
     /// `dirty` are the block ranges within the segment that may have changed, in any order; whatever lies from the
     /// smaller of the two ends on is taken as dirty too. Old entries that do not add up to `old_bytes` are not used at
@@ -73,8 +73,8 @@ impl<'a> Splice<'a> {
     #[must_use]
     pub fn new(
         chunker: DiskChunker,
-        keys: &'a IdKeys,
-        old: &'a [Entry],
+        keys: &IdKeys,
+        old: &[Entry],
         old_bytes: u64,
         plain_bytes: u64,
         dirty: &[Range<u32>],
@@ -101,7 +101,7 @@ impl<'a> Splice<'a> {
             (clean..hole.end.min(blocks.len())).for_each(|block| blocks.set_zero(keys, block));
         }
         Self {
-            keys,
+            keys: keys.clone(),
             chunker,
             old,
             dirty,
@@ -138,7 +138,7 @@ impl<'a> Splice<'a> {
         assert_eq!(self.asked.take().as_ref(), Some(&range), "supplied what was not asked for");
         let bytes = byte_at(range.end, self.plain_bytes) - byte_at(range.start, self.plain_bytes);
         assert_eq!(data.len() as u64, bytes, "the length of blocks {range:?}");
-        self.blocks.read(self.keys, range.start, &data);
+        self.blocks.read(&self.keys, range.start, &data);
         self.reads.push((range, data));
     }
 
@@ -169,12 +169,12 @@ impl<'a> Splice<'a> {
         if let Some(old) = self.old.get(self.next_old).filter(|old| old.start == self.at)
             && !self.touched(self.next_old).map_err(|Missing(block)| self.plan(block))?
         {
-            self.new.push((*old.entry, true));
+            self.new.push((old.entry, true));
             self.at = old.end;
             return Ok(());
         }
         let cut = self.blocks.cut(self.chunker, self.at).map_err(|Missing(block)| self.plan(block))?;
-        let (entry, end) = entry(self.keys, &self.blocks, self.plain_bytes, self.at, cut);
+        let (entry, end) = entry(&self.keys, &self.blocks, self.plain_bytes, self.at, cut);
         self.new.push((entry, false));
         self.at = end;
         Ok(())

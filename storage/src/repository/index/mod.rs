@@ -24,6 +24,7 @@ mod page;
 mod segment;
 mod trailer;
 mod tree;
+mod verify;
 
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,53 @@
+//! Records that a check must look at although nobody else reads them: key slots and the openings of sessions.
+
+use backstay_core::{Context, Error, ObjectKey, Result};
+use futures::TryStreamExt;
+
+use super::CheckReport;
+use crate::repository::{
+    Repository,
+    crypto::ObjectType,
+    format::session::{SessionCheckpoint, SessionOpen},
+    keys::Slot,
+    objects::object_hash,
+};
+
+impl Repository {
+    pub(super) async fn check_records(&self, report: &mut CheckReport, ctx: &Context) -> Result<()> {
+        let config = ObjectKey::new("config")?;
+        let config_hash = report.note(self.backend().get(&config).await)?.map(|object| object_hash(&object));
+        for key in self.keys_in("keys").await? {
+            ctx.check()?;
+            let slot = self.backend().get(&key).await.and_then(|object| Slot::from_object(&key, &object));
+            if let Some(slot) = report.note(slot)?
+                && (Some(slot.config) != config_hash || slot.owner != self.config().owner)
+            {
+                report
+                    .fault(Error::integrity("A key slot was made for another repository").with_context("object", &key));
+            }
+        }
+        for key in self.keys_in("sessions").await? {
+            ctx.check()?;
+            match key.name() {
+                "open" => {
+                    let open = self.objects().get_record::<SessionOpen>(&key, ObjectType::SessionOpen).await;
+                    report.note(open)?;
+                }
+                part if part.starts_with("checkpoint-") => {
+                    let checkpoint =
+                        self.objects().get_record::<SessionCheckpoint>(&key, ObjectType::SessionCheckpoint);
+                    report.note(checkpoint.await)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn keys_in(&self, folder: &str) -> Result<Vec<ObjectKey>> {
+        let folder = ObjectKey::new(folder)?;
+        let mut keys: Vec<_> = self.backend().list(Some(&folder)).map_ok(|meta| meta.key).try_collect().await?;
+        keys.sort();
+        Ok(keys)
+    }
+}

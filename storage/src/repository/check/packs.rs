@@ -1,0 +1,186 @@
+//! Packs and the index over them.
+
+use std::{collections::HashSet, sync::Arc};
+
+use backstay_core::{Context, Error, ObjectKey, Result, ResultExt};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::{CheckReport, Listing};
+use crate::repository::{
+    Repository,
+    chunk::IdKeys,
+    compress::decompress,
+    crypto::{ObjectType, frame},
+    ids::PackId,
+    index::{Index, PackKind},
+    keys::Keyring,
+    pack::{Directory, FrameRecord, MAX_PACK_BYTES, TRAILER_BYTES, Trailer, pack_key},
+    packs::OpenedPack,
+    read::MAX_CHUNK_BYTES,
+    state::State,
+};
+
+/// Packs in memory at once while they are read.
+const PACKS_AT_ONCE: usize = 3;
+
+impl Repository {
+    /// The packs there are; a committed one that is not among them is a fault.
+    pub(super) async fn list_packs(&self, state: &State, report: &mut CheckReport) -> Result<Listing> {
+        let mut listing = Listing::new();
+        for (folder, kind) in [("packs", PackKind::Data), ("meta", PackKind::Meta)] {
+            let folder = ObjectKey::new(folder)?;
+            let mut objects = self.backend().list(Some(&folder));
+            while let Some(meta) = objects.try_next().await? {
+                if let Some(id) = PackId::from_hex(meta.key.name()) {
+                    listing.insert(id, (kind, meta.size));
+                }
+            }
+        }
+        let named: HashSet<_> = state.committed.values().flat_map(|session| &session.commit.packs).collect();
+        report.packs = listing.len();
+        report.unreferenced_packs = listing.keys().filter(|id| !named.contains(id)).count();
+        let mut missing: Vec<_> = named.into_iter().filter(|id| !listing.contains_key(id)).collect();
+        missing.sort();
+        for id in missing {
+            report.fault(Error::integrity("A pack of a committed backup is missing").with_context("pack", id));
+        }
+        Ok(listing)
+    }
+
+    /// Opens every committed segment, reads every page of it, and compares its packs with those there are.
+    pub(super) async fn check_index(
+        &self,
+        state: &State,
+        listing: &Listing,
+        report: &mut CheckReport,
+        ctx: &Context,
+    ) -> Result<Arc<Index>> {
+        let mut index = Index::new(16 << 20);
+        for id in state.committed.values().flat_map(|session| &session.commit.segments) {
+            ctx.check()?;
+            let Some(segment) = report.note(self.segment(id).await)? else { continue };
+            let verified = segment.verify().await.context("segment", id);
+            report.note(verified)?;
+            for pack in segment.packs() {
+                if let Some((_, size)) = listing.get(&pack.id())
+                    && *size != pack.size()
+                {
+                    report.fault(
+                        Error::integrity("A pack does not have the size that the index says")
+                            .with_context("pack", pack.id())
+                            .with_context("size", size)
+                            .with_context("expected", pack.size()),
+                    );
+                }
+            }
+            index.push(Arc::new(segment));
+        }
+        Ok(Arc::new(index))
+    }
+
+    /// Reads a share of the packs to the last byte.
+    pub(super) async fn read_packs(
+        &self,
+        listing: &Listing,
+        percent: u8,
+        report: &mut CheckReport,
+        ctx: &Context,
+    ) -> Result<()> {
+        let mut packs: Vec<_> = listing.iter().map(|(id, (kind, size))| (*id, *kind, *size)).collect();
+        packs.sort_by_key(|(id, ..)| *id);
+        // A random share each time: over many checks everything is read.
+        let seed: [u8; 32] = ctx.random()?;
+        packs.sort_by_cached_key(|(id, ..)| *blake3::keyed_hash(&seed, id.as_bytes()).as_bytes());
+        packs.truncate((packs.len() * usize::from(percent)).div_ceil(100));
+        let task = ctx.task("read packs", Some(packs.iter().map(|(_, _, size)| size).sum()));
+        let reads = stream::iter(packs)
+            .map(|(id, kind, size)| async move { (size, self.read_pack(id, kind, size, ctx).await) });
+        let mut reads = reads.buffer_unordered(PACKS_AT_ONCE);
+        while let Some((size, read)) = reads.next().await {
+            report.note(read)?;
+            report.packs_read += 1;
+            report.bytes_read += size;
+            task.advance(size);
+        }
+        Ok(())
+    }
+
+    async fn read_pack(&self, id: PackId, kind: PackKind, size: u64, ctx: &Context) -> Result<()> {
+        ctx.check()?;
+        let key = pack_key(kind, &id)?;
+        if size > MAX_PACK_BYTES {
+            return Err(Error::integrity("A pack has an impossible size").with_context("object", key));
+        }
+        let bytes = self.backend().get(&key).await.context("object", &key)?;
+        let repository = self.clone();
+        ctx.cpu(move || verify_pack(&repository, id, kind, &bytes)).await.context("object", key)
+    }
+}
+
+/// Hash, directory, and every frame down to its content.
+fn verify_pack(repository: &Repository, id: PackId, kind: PackKind, bytes: &Bytes) -> Result<()> {
+    if blake3::hash(bytes).as_bytes() != id.as_bytes() {
+        return Err(Error::integrity("A pack is damaged: its bytes are not what its id says"));
+    }
+    let trailer = Trailer::decode(bytes, bytes.len() as u64)?;
+    let end = bytes.len() - TRAILER_BYTES;
+    let start = end - trailer.directory_bytes as usize;
+    if trailer.kind != kind {
+        return Err(Error::integrity("A pack of one sort stands where one of another belongs"));
+    }
+    let directory = repository.packs().open_directory(&trailer, &bytes[start..end], start as u64)?;
+    let keyring = repository.objects().keyring();
+    if kind == PackKind::Data && !keyring.capability().may_read() {
+        return Ok(());
+    }
+    let opened = repository.packs().frame_keys(kind, &directory)?;
+    verify_frames(&directory, &opened, kind, keyring, bytes)
+}
+
+fn verify_frames(
+    directory: &Directory,
+    opened: &OpenedPack,
+    kind: PackKind,
+    keyring: &Keyring,
+    bytes: &[u8],
+) -> Result<()> {
+    let ids = keyring.ids()?;
+    let mut sealed = Vec::new();
+    let mut plain = Vec::new();
+    for (offset, record) in directory.with_offsets() {
+        let end = offset as usize + record.stored as usize;
+        sealed.clear();
+        sealed.extend_from_slice(bytes.get(offset as usize..end).unwrap_or_default());
+        let key = opened.key_at(offset)?;
+        let object_type = match kind {
+            PackKind::Data => ObjectType::Chunk,
+            PackKind::Meta => ObjectType::Node,
+        };
+        let (codec, payload) = frame::open(&key.key, &key.domain, object_type, &record.id, &mut sealed)?;
+        if record.plain > MAX_CHUNK_BYTES {
+            return Err(Error::integrity("A chunk has an impossible size"));
+        }
+        plain.resize(record.plain as usize, 0);
+        decompress(codec, payload, &mut plain)?;
+        if !is_what_it_says(kind, record, &plain, ids, keyring)? {
+            return Err(
+                Error::integrity("The content of a frame is not what its id says").with_context("offset", offset)
+            );
+        }
+    }
+    Ok(())
+}
+
+fn is_what_it_says(
+    kind: PackKind,
+    record: &FrameRecord,
+    plain: &[u8],
+    ids: &IdKeys,
+    keyring: &Keyring,
+) -> Result<bool> {
+    Ok(match kind {
+        PackKind::Data => ids.chunk_id(plain).0 == record.id,
+        PackKind::Meta => keyring.node_id(plain)?.0 == record.id,
+    })
+}

@@ -1,0 +1,224 @@
+//! Making a repository: config, slots, `chain/0`.
+
+use std::sync::Arc;
+
+use backstay_core::{Context, Error, ErrorKind, ObjectKey, Result, StorageBackend};
+use secrecy::SecretString;
+
+use super::{
+    Repository,
+    chunk::DiskChunker,
+    crypto::{FORMAT_VERSION, ObjectType, SUITE, kdf::KdfParameters, sign},
+    format::{
+        self,
+        chain::{ChainRecord, Change, FoldedState, KeysRecord, RosterEntry},
+        config::{Config, MAGIC},
+    },
+    ids::{ObjectHash, SignerId},
+    keys::{Credential, KeyBundle, Keyring, SecretKey, Slot, SlotKind},
+    objects::{Objects, object_hash, put_new},
+};
+
+/// One way in, for a new repository.
+pub enum NewSlot {
+    /// A passphrase.
+    Passphrase(SecretString),
+    /// A key file.
+    KeyFile(SecretKey),
+}
+
+/// How to make a repository.
+#[non_exhaustive]
+pub struct InitOptions {
+    /// The ways in. At least one.
+    pub slots: Vec<NewSlot>,
+    /// What a guess at a passphrase costs.
+    pub kdf: KdfParameters,
+    /// How disks are cut.
+    pub disk_chunker: DiskChunker,
+    /// The size at which a pack is closed, in bytes: 1 to 128 MiB.
+    pub pack_bytes: u32,
+    /// Also make a recovery key.
+    pub recovery: bool,
+}
+
+impl InitOptions {
+    /// One passphrase, a recovery key, defaults for the rest.
+    #[must_use]
+    pub fn passphrase(passphrase: impl Into<String>) -> Self {
+        Self::slots(vec![NewSlot::Passphrase(SecretString::from(passphrase.into()))])
+    }
+
+    /// These ways in, a recovery key, defaults for the rest.
+    #[must_use]
+    pub fn slots(slots: Vec<NewSlot>) -> Self {
+        Self {
+            slots,
+            kdf: KdfParameters::default(),
+            disk_chunker: DiskChunker::default(),
+            pack_bytes: 32 << 20,
+            recovery: true,
+        }
+    }
+
+    /// Sets [`Self::kdf`].
+    #[must_use]
+    pub const fn kdf(mut self, kdf: KdfParameters) -> Self {
+        self.kdf = kdf;
+        self
+    }
+
+    /// Sets [`Self::disk_chunker`].
+    #[must_use]
+    pub const fn disk_chunker(mut self, chunker: DiskChunker) -> Self {
+        self.disk_chunker = chunker;
+        self
+    }
+
+    /// Sets [`Self::pack_bytes`].
+    #[must_use]
+    pub const fn pack_bytes(mut self, bytes: u32) -> Self {
+        self.pack_bytes = bytes;
+        self
+    }
+
+    /// Sets [`Self::recovery`].
+    #[must_use]
+    pub const fn recovery(mut self, recovery: bool) -> Self {
+        self.recovery = recovery;
+        self
+    }
+}
+
+/// A repository that was just made.
+#[derive(Debug)]
+pub struct Initialized {
+    /// The repository, open.
+    pub repository: Repository,
+    /// Opens it when everything else is forgotten. This is the only time that it is seen.
+    pub recovery_key: Option<SecretString>,
+}
+
+impl Repository {
+    /// Makes a repository on an empty place of a backend.
+    pub async fn init(backend: Arc<dyn StorageBackend>, options: InitOptions, ctx: &Context) -> Result<Initialized> {
+        if options.slots.is_empty() {
+            return Err(Error::invalid_input("A repository needs a passphrase or a key file to be opened with"));
+        }
+        if !(1 << 20..=128 << 20).contains(&options.pack_bytes) {
+            return Err(
+                Error::invalid_input("Packs are closed at 1 to 128 MiB").with_context("pack_bytes", options.pack_bytes)
+            );
+        }
+        refuse_what_is_there(&*backend).await?;
+        let held = crate::backend::probe(&*backend, ctx).await?;
+        let bundle = KeyBundle::generate(ctx)?;
+        let owner = SignerId(bundle.owner_signing_key()?.verifying_key().to_bytes());
+        let config = Config {
+            magic: MAGIC.to_owned(),
+            version: FORMAT_VERSION,
+            repository: ctx.random()?,
+            suites: vec![SUITE],
+            reader_features: Vec::new(),
+            writer_features: Vec::new(),
+            collector_features: Vec::new(),
+            disk_chunker: options.disk_chunker.name(),
+            stream_chunker: super::format::config::STREAM_CHUNKER.to_owned(),
+            pack_bytes: options.pack_bytes,
+            owner,
+            created: ctx.now().as_nanos(),
+            create_if_absent: held.create_if_absent,
+            strong_listing: held.strong_listing,
+        };
+        let config_key = ObjectKey::new("config")?;
+        let signed = sign::sign(
+            &bundle.owner_signing_key()?,
+            ObjectType::Config,
+            &config.repository,
+            &config_key,
+            format::encode(&config)?,
+        );
+        let config_object = format::encode(&signed)?;
+        let hash = object_hash(&config_object);
+
+        let (slots, recovery_key) = make_slots(options, &bundle, hash, config.repository, ctx).await?;
+        // Slots and chain first: a repository without `config` is none, and `init` can be run again after a crash.
+        let objects = Objects::new(Arc::clone(&backend), Arc::new(Keyring::new(config.repository, bundle.clone(), 0)));
+        for slot in &slots {
+            objects.put_new(&Slot::key(&slot.id)?, slot.to_object(&bundle)?.into(), ctx).await?;
+        }
+        objects
+            .put_record(&ObjectKey::new("chain/0")?, ObjectType::Chain, &first_record(&slots, &bundle, ctx), ctx)
+            .await?;
+        put_new(&*backend, &config_key, config_object.into(), ctx).await?;
+        Ok(Initialized { repository: Self::new(objects, config), recovery_key })
+    }
+}
+
+async fn refuse_what_is_there(backend: &dyn StorageBackend) -> Result<()> {
+    for key in ["config", "chain/0"] {
+        match backend.head(&ObjectKey::new(key)?).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+            Ok(_) => {
+                return Err(Error::already_exists(
+                    "There is a Backstay repository already, or the rest of an interrupted init: \
+                     use it, choose another place, or remove what is there",
+                )
+                .with_context("repository", backend.location()));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn make_slots(
+    options: InitOptions,
+    bundle: &KeyBundle,
+    config: ObjectHash,
+    repository: [u8; 16],
+    ctx: &Context,
+) -> Result<(Vec<Slot>, Option<SecretString>)> {
+    let mut wanted = Vec::new();
+    for slot in options.slots {
+        wanted.push(match slot {
+            NewSlot::Passphrase(passphrase) => {
+                options.kdf.check()?;
+                let kind = SlotKind::Passphrase { kdf: options.kdf, salt: ctx.random()? };
+                (kind, "passphrase", Credential::Passphrase(passphrase))
+            }
+            NewSlot::KeyFile(key) => (SlotKind::KeyFile, "key file", Credential::Key(key)),
+        });
+    }
+    let recovery = options.recovery.then(|| SecretKey::generate(ctx)).transpose()?;
+    if let Some(key) = &recovery {
+        wanted.push((SlotKind::Recovery, "recovery key", Credential::Key(key.clone())));
+    }
+    let mut slots = Vec::new();
+    for (kind, label, credential) in wanted {
+        let (bundle, job) = (bundle.clone(), ctx.clone());
+        let slot = ctx.cpu(move || {
+            let secret =
+                kind.secret(&credential)?.ok_or_else(|| Error::internal("A slot does not fit its credential"))?;
+            Slot::create(kind, label, &secret, &bundle, config, repository, &job)
+        });
+        slots.push(slot.await?);
+    }
+    Ok((slots, recovery.map(|key| key.to_text())))
+}
+
+fn first_record(slots: &[Slot], bundle: &KeyBundle, ctx: &Context) -> ChainRecord {
+    let entry = |slot: &Slot| RosterEntry {
+        slot: slot.id,
+        capability: slot.capability,
+        recipient: slot.recipient,
+        signer: bundle.signer(),
+    };
+    ChainRecord {
+        number: 0,
+        previous: ObjectHash([0; 32]),
+        time: ctx.now().as_nanos(),
+        change: Change::Keys(KeysRecord { epoch: 0, roster: slots.iter().map(entry).collect(), sealed: Vec::new() }),
+        state: FoldedState::default(),
+    }
+}

@@ -1,0 +1,261 @@
+//! `keys/<slot>`: one way into the repository.
+//!
+//! The payload is an HPKE box to the slot's own public key. A MAC under the slot's secret covers everything, so that whoever
+//! can write to the store cannot put keys of their own into somebody's slot; the owner's signature covers it for those who
+//! check from outside.
+
+use backstay_core::{Context, Error, ErrorKind, ObjectKey, Result};
+use minicbor::{Decode, Encode, bytes::ByteVec};
+use secrecy::ExposeSecret;
+use zeroize::Zeroizing;
+
+use super::{Capability, Credential, KeyBundle, Secret};
+use crate::repository::{
+    crypto::{self, Domain, ObjectType, hpke, kdf::KdfParameters, sign},
+    format,
+    ids::{ObjectHash, SignerId},
+};
+
+/// The largest slot object that is read.
+pub const MAX_SLOT_BYTES: usize = 1 << 20;
+
+/// How the slot's secret comes about.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum SlotKind {
+    /// From a passphrase.
+    #[n(0)]
+    Passphrase {
+        /// The cost of a guess.
+        #[n(0)]
+        kdf: KdfParameters,
+        /// Random.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        salt: [u8; 16],
+    },
+    /// From a key file.
+    #[n(1)]
+    KeyFile,
+    /// From the recovery key that is shown once.
+    #[n(2)]
+    Recovery,
+    /// The owner of an X25519 key opens it; there is no secret that the slot could be made with.
+    #[n(3)]
+    Recipient,
+}
+
+impl SlotKind {
+    /// Its name in listings.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Passphrase { .. } => "passphrase",
+            Self::KeyFile => "key-file",
+            Self::Recovery => "recovery",
+            Self::Recipient => "recipient",
+        }
+    }
+
+    /// The secret that this credential gives for a slot of this kind; `None` when it is of another kind.
+    pub fn secret(&self, credential: &Credential) -> Result<Option<Secret>> {
+        match (self, credential) {
+            (Self::Passphrase { kdf, salt }, Credential::Passphrase(passphrase)) => {
+                kdf.derive(passphrase.expose_secret().as_bytes(), salt).map(Some)
+            }
+            (Self::KeyFile | Self::Recovery, Credential::Key(key)) => Ok(Some(key.secret().clone())),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The signed body of a slot.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Slot {
+    /// Random; also its object name.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub id: [u8; 16],
+    /// How its secret comes about.
+    #[n(1)]
+    pub kind: SlotKind,
+    /// What it may do.
+    #[n(2)]
+    pub capability: Capability,
+    /// What the operator calls it.
+    #[n(3)]
+    pub label: String,
+    /// The repository.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub repository: [u8; 16],
+    /// Hash of the object `config`.
+    #[n(5)]
+    pub config: ObjectHash,
+    /// Who signs config, slots and rosters.
+    #[n(6)]
+    pub owner: SignerId,
+    /// Where keys of new epochs are sealed to.
+    #[cbor(n(7), with = "minicbor::bytes")]
+    pub recipient: [u8; 32],
+    /// BLAKE3 over the payload's plaintext: the box's cipher commits to no key by itself.
+    #[n(8)]
+    pub commitment: ObjectHash,
+    /// HPKE box with the [`KeyBundle`].
+    #[n(9)]
+    pub payload: ByteVec,
+    /// Keyed BLAKE3 under the slot's secret over fields 0 to 9.
+    #[n(10)]
+    pub mac: Option<ByteVec>,
+}
+
+impl Slot {
+    /// Makes a slot for a bundle.
+    pub fn create(
+        kind: SlotKind,
+        label: &str,
+        secret: &Secret,
+        bundle: &KeyBundle,
+        config: ObjectHash,
+        repository: [u8; 16],
+        ctx: &Context,
+    ) -> Result<Self> {
+        let (_, recipient) = hpke::key_pair(secret)?;
+        let id: [u8; 16] = ctx.random()?;
+        let plain = Zeroizing::new(format::encode(bundle)?);
+        let owner = SignerId(bundle.owner_signing_key()?.verifying_key().to_bytes());
+        let mut slot = Self {
+            id,
+            kind,
+            capability: bundle.capability,
+            label: label.to_owned(),
+            repository,
+            config,
+            owner,
+            recipient,
+            commitment: commitment(&plain),
+            payload: hpke::seal(&recipient, &payload_aad(repository, &id), &plain, ctx)?.into(),
+            mac: None,
+        };
+        slot.mac = Some(slot.mac_under(secret)?.to_vec().into());
+        Ok(slot)
+    }
+
+    /// The object name of a slot.
+    pub fn key(id: &[u8; 16]) -> Result<ObjectKey> {
+        ObjectKey::new(format!("keys/{}", hex::encode(id)))
+    }
+
+    /// The object's bytes: the slot, signed by the owner.
+    pub fn to_object(&self, bundle: &KeyBundle) -> Result<Vec<u8>> {
+        let key = Self::key(&self.id)?;
+        let signed =
+            sign::sign(&bundle.owner_signing_key()?, ObjectType::Slot, &self.repository, &key, format::encode(self)?);
+        format::encode(&signed)
+    }
+
+    /// Reads a slot object. Nothing in it can be trusted before [`Self::open`] has found its MAC right.
+    pub fn from_object(key: &ObjectKey, object: &[u8]) -> Result<Self> {
+        if object.len() > MAX_SLOT_BYTES {
+            return Err(Error::integrity("A key slot is far too large").with_context("object", key));
+        }
+        let signed: sign::Signed = format::decode(object, "key slot")?;
+        let slot: Self = format::decode(&signed.body, "key slot")?;
+        if signed.signer != slot.owner || Self::key(&slot.id)? != *key {
+            return Err(
+                Error::integrity("A key slot is not what its name or its signature says").with_context("object", key)
+            );
+        }
+        signed.verify(ObjectType::Slot, &slot.repository, key)?;
+        Ok(slot)
+    }
+
+    /// Opens the slot; `None` when the secret is not its own.
+    pub fn open(&self, secret: &Secret) -> Result<Option<KeyBundle>> {
+        let (private, recipient) = hpke::key_pair(secret)?;
+        if recipient != self.recipient {
+            return Ok(None);
+        }
+        let forged = || {
+            Error::new(ErrorKind::Integrity, "A key slot was damaged or forged; open the repository with another slot")
+        };
+        let expected = self.mac_under(secret)?;
+        let mac: [u8; 32] = self.mac.as_ref().and_then(|mac| mac.as_slice().try_into().ok()).ok_or_else(forged)?;
+        // BLAKE3's Hash compares in constant time.
+        if blake3::Hash::from_bytes(mac) != expected_hash(&expected) {
+            return Err(forged());
+        }
+        let plain = hpke::open(&private, &payload_aad(self.repository, &self.id), &self.payload)?.ok_or_else(forged)?;
+        if commitment(&plain) != self.commitment {
+            return Err(forged());
+        }
+        let bundle: KeyBundle = format::decode(&plain, "key bundle")?;
+        if bundle.capability != self.capability {
+            return Err(forged());
+        }
+        Ok(Some(bundle))
+    }
+
+    fn mac_under(&self, secret: &Secret) -> Result<[u8; 32]> {
+        let bare = Self { mac: None, ..self.clone() };
+        Ok(*blake3::keyed_hash(&crypto::subkey(secret, "slot mac"), &format::encode(&bare)?).as_bytes())
+    }
+}
+
+const fn expected_hash(bytes: &[u8; 32]) -> blake3::Hash {
+    blake3::Hash::from_bytes(*bytes)
+}
+
+fn commitment(plain: &[u8]) -> ObjectHash {
+    ObjectHash(blake3::derive_key("backstay 2026-11-20 v1 slot commitment", plain))
+}
+
+fn payload_aad(repository: [u8; 16], id: &[u8; 16]) -> Vec<u8> {
+    // Slots outlive epochs: their context names epoch 0.
+    Domain { repository, epoch: 0 }.aad(ObjectType::Slot, id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(secret: &Secret) -> (Slot, KeyBundle) {
+        let ctx = Context::default();
+        let bundle = KeyBundle::generate(&ctx).unwrap();
+        let slot = Slot::create(SlotKind::KeyFile, "x", secret, &bundle, ObjectHash([1; 32]), [2; 16], &ctx).unwrap();
+        (slot, bundle)
+    }
+
+    #[test]
+    fn a_slot_opens_with_its_secret_and_no_other() {
+        let secret = Zeroizing::new([5; 32]);
+        let (slot, bundle) = slot(&secret);
+        let opened = slot.open(&secret).unwrap().unwrap();
+        assert_eq!(opened.epochs[0].structure, bundle.epochs[0].structure);
+        assert!(slot.open(&Zeroizing::new([6; 32])).unwrap().is_none());
+        let key = Slot::key(&slot.id).unwrap();
+        let object = slot.to_object(&bundle).unwrap();
+        assert_eq!(Slot::from_object(&key, &object).unwrap(), slot);
+        for at in 0..object.len() {
+            let mut damaged = object.clone();
+            damaged[at] ^= 1;
+            assert!(Slot::from_object(&key, &damaged).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn keys_of_somebody_else_in_a_slot_are_refused_even_when_signed_by_them() {
+        let secret = Zeroizing::new([5; 32]);
+        let (mine, _) = slot(&secret);
+        let ctx = Context::default();
+        let theirs = KeyBundle::generate(&ctx).unwrap();
+        // The attacker knows the public key of my slot, and nothing of my secret.
+        let plain = format::encode(&theirs).unwrap();
+        let forged = Slot {
+            owner: SignerId(theirs.owner_signing_key().unwrap().verifying_key().to_bytes()),
+            commitment: commitment(&plain),
+            payload: hpke::seal(&mine.recipient, &payload_aad([2; 16], &mine.id), &plain, &ctx).unwrap().into(),
+            ..mine
+        };
+        let key = Slot::key(&forged.id).unwrap();
+        let parsed = Slot::from_object(&key, &forged.to_object(&theirs).unwrap()).unwrap();
+        assert_eq!(parsed.open(&secret).err().map(|error| error.kind()), Some(ErrorKind::Integrity));
+    }
+}

@@ -1,0 +1,111 @@
+//! The repository: write-once objects on a storage backend; chunked, deduplicated, compressed, encrypted, signed.
+//!
+//! `docs/format.md` describes every byte. Reading order: [`Repository`], then `write/` (session, disk, commit), then `read/`.
+
+pub mod chunk;
+pub mod crypto;
+pub mod format;
+pub mod ids;
+pub mod index;
+pub mod keys;
+pub mod map;
+pub mod pack;
+
+mod cache;
+mod check;
+mod compress;
+mod diff;
+mod init;
+mod nodes;
+mod objects;
+mod open;
+mod packs;
+mod points;
+mod read;
+mod state;
+mod stats;
+mod write;
+
+use std::sync::Arc;
+
+use backstay_core::{Result, StorageBackend};
+
+pub use check::{CheckDepth, CheckReport, Finding};
+pub use compress::Compression;
+pub use diff::DiffReport;
+pub use init::{InitOptions, Initialized, NewSlot};
+pub use keys::{Capability, Credential, SecretKey};
+pub use points::PointSelector;
+pub use read::{StoredDisk, StoredStream};
+pub use stats::RepositoryStats;
+pub use write::{DiskChanges, DiskOptions, DiskReport, PointDetails, SessionOptions, StreamReport, WriteSession};
+
+use format::config::Config;
+use objects::Objects;
+
+/// An open repository. Cheap to clone; clones share keys and caches.
+#[derive(Clone)]
+pub struct Repository {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    objects: Objects,
+    config: Config,
+    packs: packs::Packs,
+}
+
+impl std::fmt::Debug for Repository {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repository").field("at", &self.location()).finish_non_exhaustive()
+    }
+}
+
+impl Repository {
+    fn new(objects: Objects, config: Config) -> Self {
+        let packs = packs::Packs::new(objects.clone());
+        Self { shared: Arc::new(Shared { objects, config, packs }) }
+    }
+
+    /// Where it lies, for people.
+    #[must_use]
+    pub fn location(&self) -> String {
+        self.backend().location()
+    }
+
+    /// Its id: 32 hex digits.
+    #[must_use]
+    pub fn id(&self) -> String {
+        hex::encode(self.shared.config.repository)
+    }
+
+    /// The backend it lies on.
+    #[must_use]
+    pub fn backend(&self) -> &Arc<dyn StorageBackend> {
+        self.shared.objects.backend()
+    }
+
+    /// What the key that it was opened with can do.
+    #[must_use]
+    pub fn capability(&self) -> Capability {
+        self.shared.objects.keyring().capability()
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    fn objects(&self) -> &Objects {
+        &self.shared.objects
+    }
+
+    fn packs(&self) -> &packs::Packs {
+        &self.shared.packs
+    }
+
+    async fn state(&self) -> Result<state::State> {
+        state::State::load(self.objects(), &self.shared.config.owner).await
+    }
+}

@@ -1,0 +1,174 @@
+//! A disk of a restore point, read like any other disk.
+
+use std::{ops::Range, sync::Arc};
+
+use async_trait::async_trait;
+use backstay_core::{
+    Context, DiskId, DiskSource, Error, Extent, Result,
+    disk::{MAX_EXTENTS, check_range},
+};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use tokio::sync::Mutex;
+
+use super::{ChunkReader, Wanted};
+use crate::repository::{
+    Repository,
+    cache::BoundedCache,
+    chunk::{BLOCK_BYTES, Entry, SEGMENT_BYTES},
+    format::point::DiskEntry,
+    ids::ChunkId,
+    map::MapCursor,
+    nodes::StoredNodes,
+    points::PointSelector,
+};
+
+/// Unpacked chunks that are kept for reads of parts of them.
+const KEPT_BYTES: usize = 16 << 20;
+/// A read of no more than this goes through the cache.
+const SMALL_READ_BYTES: u64 = 1 << 20;
+
+/// A disk of a restore point. Random reads go through a small cache; large ones straight to the packs.
+pub struct StoredDisk {
+    entry: DiskEntry,
+    pub(super) chunks: ChunkReader,
+    nodes: Arc<StoredNodes>,
+    cursor: Mutex<MapCursor>,
+    kept: BoundedCache<ChunkId, Bytes>,
+    pub(super) ctx: Context,
+}
+
+impl Repository {
+    /// Opens a disk of a restore point.
+    pub async fn disk(&self, point: &PointSelector, disk: &DiskId, ctx: &Context) -> Result<StoredDisk> {
+        let state = self.state().await?;
+        let stored = self.select(&state, point).await?;
+        let entry = stored.record.disks.iter().find(|entry| entry.id == disk.as_str());
+        let entry = entry.cloned().ok_or_else(|| {
+            let there: Vec<_> = stored.record.disks.iter().map(|entry| entry.id.as_str()).collect();
+            Error::not_found("The restore point has no such disk")
+                .with_context("disk", disk)
+                .with_context("disks", there.join(", "))
+        })?;
+        let index = Arc::new(self.index(&state, |_| true).await?);
+        let chunks = ChunkReader::new(self.clone(), Arc::clone(&index))?;
+        let nodes = Arc::new(StoredNodes::new(self.clone(), index));
+        Ok(StoredDisk::new(entry, chunks, nodes, ctx))
+    }
+}
+
+impl StoredDisk {
+    fn new(entry: DiskEntry, chunks: ChunkReader, nodes: Arc<StoredNodes>, ctx: &Context) -> Self {
+        let cursor = Mutex::new(MapCursor::new(Arc::clone(&nodes) as _, entry.size, entry.root));
+        Self { entry, chunks, nodes, cursor, kept: BoundedCache::new(KEPT_BYTES), ctx: ctx.clone() }
+    }
+
+    /// A cursor of its own over the disk's map.
+    pub(super) fn map(&self) -> MapCursor {
+        MapCursor::new(Arc::clone(&self.nodes) as _, self.entry.size, self.entry.root)
+    }
+
+    /// Each entry of the leaves that `range` touches, with the bytes of the disk it stands for.
+    async fn entries(&self, range: &Range<u64>) -> Result<Vec<(Range<u64>, Entry)>> {
+        let mut entries = Vec::new();
+        for segment in range.start / SEGMENT_BYTES..range.end.div_ceil(SEGMENT_BYTES) {
+            let leaf = self.cursor.lock().await.leaf(segment).await?;
+            entries.extend(placed(&leaf, segment, self.entry.size));
+        }
+        entries.retain(|(bytes, _)| bytes.start < range.end && bytes.end > range.start);
+        Ok(entries)
+    }
+
+    async fn chunk(&self, id: ChunkId, bytes: &Range<u64>) -> Result<Bytes> {
+        if let Some(plain) = self.kept.get(&id) {
+            return Ok(plain);
+        }
+        let wanted = Wanted { id, plain: (bytes.end - bytes.start) as u32, at: bytes.start };
+        let mut pieces = std::pin::pin!(self.chunks.read(vec![wanted], &self.ctx).await?);
+        let lost = || Error::internal("A chunk was read and did not come");
+        let mut plain = pieces.try_next().await?.ok_or_else(lost)?;
+        let plain = plain.pop().ok_or_else(lost)?.bytes;
+        self.kept.put(id, plain.clone(), plain.len());
+        Ok(plain)
+    }
+}
+
+/// The entries of a leaf with the bytes of the disk that each stands for.
+pub(super) fn placed(leaf: &[Entry], segment: u64, size: u64) -> impl Iterator<Item = (Range<u64>, Entry)> {
+    let mut at = segment * SEGMENT_BYTES;
+    leaf.iter().map(move |entry| {
+        let start = at;
+        at = (at + u64::from(entry.blocks()) * BLOCK_BYTES as u64).min(size);
+        (start..at, *entry)
+    })
+}
+
+#[async_trait]
+impl DiskSource for StoredDisk {
+    fn size(&self) -> u64 {
+        self.entry.size
+    }
+
+    async fn extents(&self, range: Range<u64>) -> Result<Vec<Extent>> {
+        check_range(&range, self.entry.size)?;
+        let mut extents: Vec<Extent> = Vec::new();
+        let mut at = range.start;
+        let mut push = |bytes: Range<u64>, hole: bool| {
+            let extent = if hole { Extent::zero(bytes) } else { Extent::data(bytes) };
+            match extents.last_mut() {
+                Some(last) if last.kind == extent.kind => last.range.end = extent.range.end,
+                _ => extents.push(extent),
+            }
+            extents.len()
+        };
+        while at < range.end {
+            // Whole subtrees of holes are one step.
+            let next = self.cursor.lock().await.next_leaf(at / SEGMENT_BYTES).await?;
+            let leaf_start = next.map_or(range.end, |(segment, _)| segment * SEGMENT_BYTES).min(range.end);
+            if leaf_start > at {
+                push(at..leaf_start, true);
+                at = leaf_start;
+                continue;
+            }
+            let end = ((at / SEGMENT_BYTES + 1) * SEGMENT_BYTES).min(range.end);
+            for (bytes, entry) in self.entries(&(at..end)).await? {
+                let bytes = bytes.start.max(at)..bytes.end.min(end);
+                if push(bytes.clone(), matches!(entry, Entry::Hole { .. })) > MAX_EXTENTS {
+                    extents.pop();
+                    return Ok(extents);
+                }
+            }
+            at = end;
+        }
+        Ok(extents)
+    }
+
+    async fn read(&self, range: Range<u64>, mut buffer: Vec<u8>) -> Result<Vec<u8>> {
+        check_range(&range, self.entry.size)?;
+        let len = (range.end - range.start) as usize;
+        buffer.clear();
+        buffer.resize(len, 0);
+        let entries = self.entries(&range).await?;
+        let mut copy = |at: u64, plain: &[u8]| {
+            let (from, to) = (at.max(range.start), (at + plain.len() as u64).min(range.end));
+            if from < to {
+                let target = (from - range.start) as usize..(to - range.start) as usize;
+                buffer[target].copy_from_slice(&plain[(from - at) as usize..(to - at) as usize]);
+            }
+        };
+        let wanted = entries.iter().filter_map(|(bytes, entry)| entry.id().map(|id| (bytes, id)));
+        if len as u64 <= SMALL_READ_BYTES {
+            for (bytes, id) in wanted {
+                copy(bytes.start, &self.chunk(id, bytes).await?);
+            }
+            return Ok(buffer);
+        }
+        let wanted =
+            wanted.map(|(bytes, id)| Wanted { id, plain: (bytes.end - bytes.start) as u32, at: bytes.start }).collect();
+        let mut pieces = std::pin::pin!(self.chunks.read(wanted, &self.ctx).await?);
+        while let Some(batch) = pieces.try_next().await? {
+            batch.iter().for_each(|piece| copy(piece.at, &piece.bytes));
+        }
+        Ok(buffer)
+    }
+}

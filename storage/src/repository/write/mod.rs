@@ -1,0 +1,17 @@
+//! Writing restore points: a session takes disks, streams and attachments, and commits them as one point.
+
+mod cipher;
+mod commit;
+mod disk;
+mod sample;
+mod segments;
+mod session;
+mod store;
+mod stream;
+
+pub use cipher::SegmentCipher;
+pub use commit::PointDetails;
+pub use disk::{DiskChanges, DiskOptions, DiskReport};
+pub use session::{SessionOptions, WriteSession};
+pub use store::segment_key;
+pub use stream::StreamReport;

@@ -1,0 +1,306 @@
+//! Where a session's chunks and nodes go: known ones nowhere, new ones into packs, their places into index segments.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use backstay_core::{Context, ObjectKey, Result};
+use bytes::Bytes;
+use tokio::sync::RwLock;
+
+use super::cipher::SegmentCipher;
+use crate::repository::{
+    Repository,
+    chunk::IdKeys,
+    compress::{Compression, compress},
+    crypto::{Domain, ObjectType, frame},
+    ids::{ChunkId, NodeId, PackId, SegmentId, SignerId},
+    index::{Index, PackKind, Section, SegmentBuilder},
+    keys::Secret,
+    map::NodeSink,
+    pack::{KeyEntry, Packer, SealedBatch, StoredPack},
+};
+
+/// Records that wait for a segment of their own: some 12 MiB of them.
+const FLUSH_RECORDS: usize = 256 << 10;
+
+/// The object name of an index segment.
+pub fn segment_key(id: &SegmentId) -> Result<ObjectKey> {
+    ObjectKey::new(format!("index/{}", id.to_hex()))
+}
+
+/// A chunk that must be stored: its id and its bytes.
+pub type NewChunk = (ChunkId, Bytes);
+
+/// Takes what one session writes.
+pub struct ChunkStore {
+    repository: Repository,
+    ids: IdKeys,
+    data_key: Arc<Secret>,
+    node_key: Secret,
+    domain: Domain,
+    compression: Compression,
+    data: Packer,
+    meta: Packer,
+    /// What committed sessions that this writer may trust have stored.
+    before: Arc<Index>,
+    /// What this session has stored and indexed.
+    own: RwLock<Index>,
+    /// Chunks and nodes that this session has stored or is storing, and that are in no segment yet.
+    claimed: Mutex<HashSet<[u8; 32]>>,
+    pending: Mutex<Pending>,
+    written: Mutex<Written>,
+    stored_bytes: AtomicU64,
+    new_bytes: AtomicU64,
+    ctx: Context,
+}
+
+#[derive(Default)]
+struct Pending {
+    packs: Vec<StoredPack>,
+    records: usize,
+}
+
+/// What a session has put.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    /// Its packs.
+    pub packs: Vec<PackId>,
+    /// Its segments.
+    pub segments: Vec<SegmentId>,
+}
+
+/// Who writes, and with which keys.
+pub struct Origin {
+    pub session: [u8; 16],
+    pub signer: SignerId,
+    pub data_key: Secret,
+    pub sealed_key: Vec<u8>,
+}
+
+impl ChunkStore {
+    pub fn new(
+        repository: Repository,
+        origin: Origin,
+        before: Arc<Index>,
+        compression: Compression,
+        ctx: Context,
+    ) -> Result<Self> {
+        let objects = repository.objects();
+        let keyring = objects.keyring();
+        let epoch = keyring.current_epoch()?;
+        let domain = keyring.domain(epoch.epoch);
+        let structure = Secret::new(epoch.structure);
+        let nominal = repository.config().pack_bytes as usize;
+        let packer = |kind, sealed_key: Option<Vec<u8>>| {
+            let key = KeyEntry {
+                epoch: epoch.epoch,
+                session: origin.session,
+                origin: origin.signer,
+                sealed_key: sealed_key.map(Into::into),
+            };
+            Packer::new(kind, key, structure.clone(), domain, objects.clone(), nominal, ctx.clone())
+        };
+        let (data, meta) = (packer(PackKind::Data, Some(origin.sealed_key)), packer(PackKind::Meta, None));
+        Ok(Self {
+            ids: keyring.ids()?.clone(),
+            data_key: Arc::new(origin.data_key),
+            node_key: keyring.node_key(epoch.epoch)?,
+            domain,
+            compression,
+            data,
+            meta,
+            before,
+            own: RwLock::new(Index::new(4 << 20)),
+            claimed: Mutex::default(),
+            pending: Mutex::default(),
+            written: Mutex::default(),
+            stored_bytes: AtomicU64::new(0),
+            new_bytes: AtomicU64::new(0),
+            repository,
+            ctx,
+        })
+    }
+
+    /// The keys that chunk ids are made with.
+    pub const fn ids(&self) -> &IdKeys {
+        &self.ids
+    }
+
+    /// Bytes of packs and segments put so far.
+    pub fn stored_bytes(&self) -> u64 {
+        self.stored_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of content that were new so far.
+    pub fn new_bytes(&self) -> u64 {
+        self.new_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Stores those of the chunks that nobody has stored yet.
+    pub async fn store(&self, chunks: Vec<NewChunk>) -> Result<()> {
+        let chunks = self.claim(Section::Data, chunks).await?;
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        let bytes: u64 = chunks.iter().map(|(_, plain)| plain.len() as u64).sum();
+        self.new_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let (key, domain, compression, ctx) =
+            (Arc::clone(&self.data_key), self.domain, self.compression, self.ctx.clone());
+        let batch = self.ctx.cpu(move || seal_chunks(&key, &domain, compression, &chunks, &ctx)).await?;
+        let stored = self.data.append(batch).await?;
+        self.note(stored).await
+    }
+
+    /// Picks what must be stored and makes sure that nobody else of this session does it too.
+    async fn claim(&self, section: Section, mut chunks: Vec<NewChunk>) -> Result<Vec<NewChunk>> {
+        {
+            let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+            chunks.retain(|(id, _)| claimed.insert(id.0));
+        }
+        if chunks.is_empty() {
+            return Ok(chunks);
+        }
+        let ids: Vec<_> = chunks.iter().map(|(id, _)| id.0).collect();
+        let mut known = self.before.find_many(section, &ids).await?;
+        let own = self.own.read().await;
+        if own.segments().next().is_some() {
+            for (known, own) in known.iter_mut().zip(own.find_many(section, &ids).await?) {
+                *known = known.take().or(own);
+            }
+        }
+        drop(own);
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = known.into_iter();
+        chunks.retain(|(id, _)| {
+            let found = known.next().flatten().is_some();
+            if found {
+                claimed.remove(&id.0);
+            }
+            !found
+        });
+        Ok(chunks)
+    }
+
+    /// Takes note of packs that are safe, and writes a segment when enough have come together.
+    async fn note(&self, stored: Vec<StoredPack>) -> Result<()> {
+        let due = {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            for pack in stored {
+                self.stored_bytes.fetch_add(pack.size, Ordering::Relaxed);
+                self.written.lock().unwrap_or_else(PoisonError::into_inner).packs.push(pack.id);
+                pending.records += pack.frames.len();
+                pending.packs.push(pack);
+            }
+            if pending.records < FLUSH_RECORDS {
+                return Ok(());
+            }
+            std::mem::take(&mut *pending)
+        };
+        self.flush(due.packs).await
+    }
+
+    async fn flush(&self, packs: Vec<StoredPack>) -> Result<()> {
+        if packs.is_empty() {
+            return Ok(());
+        }
+        let (repository, ctx) = (self.repository.clone(), self.ctx.clone());
+        let built = self.ctx.cpu(move || {
+            let mut builder = SegmentBuilder::new();
+            let mut ids = HashSet::new();
+            for pack in &packs {
+                let number = builder.add_pack(pack.id, pack.size, pack.kind);
+                let section = match pack.kind {
+                    PackKind::Data => Section::Data,
+                    PackKind::Meta => Section::Meta,
+                };
+                for frame in &pack.frames {
+                    builder.add(section, frame.id, number, frame.offset, frame.stored, frame.plain);
+                    ids.insert(frame.id);
+                }
+            }
+            let keyring = repository.objects().keyring();
+            let epoch = keyring.current_epoch()?.epoch;
+            let segments = builder.finish(epoch, &mut || {
+                let salt = ctx.random()?;
+                Ok((salt, SegmentCipher::new(keyring, epoch, salt)?))
+            })?;
+            Ok((segments, ids))
+        });
+        let (segments, ids) = built.await?;
+        for segment in segments {
+            self.stored_bytes.fetch_add(segment.bytes.len() as u64, Ordering::Relaxed);
+            self.repository.objects().put_new(&segment_key(&segment.id)?, segment.bytes, &self.ctx).await?;
+            let opened = Arc::new(self.repository.segment(&segment.id).await?);
+            self.own.write().await.push(opened);
+            self.written.lock().unwrap_or_else(PoisonError::into_inner).segments.push(segment.id);
+        }
+        // From here on the segment answers for them.
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed.retain(|id| !ids.contains(id));
+        Ok(())
+    }
+
+    /// Closes the last packs and segments; what it gives is all that the session has put.
+    pub async fn finish(&self) -> Result<Written> {
+        for packer in [&self.data, &self.meta] {
+            let stored = packer.finish().await?;
+            self.note(stored).await?;
+        }
+        let rest = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        self.flush(rest.packs).await?;
+        Ok(self.written.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+#[async_trait]
+impl NodeSink for ChunkStore {
+    async fn put_node(&self, node: Vec<u8>) -> Result<NodeId> {
+        let id = self.repository.objects().keyring().node_id(&node)?;
+        let new = self.claim(Section::Meta, vec![(ChunkId(id.0), node.into())]).await?;
+        if let Some((_, node)) = new.first() {
+            let mut batch = SealedBatch::default();
+            let codec = frame::Codec::Raw;
+            frame::seal(
+                &self.node_key,
+                &self.domain,
+                ObjectType::Node,
+                &id.0,
+                codec,
+                node,
+                &mut batch.bytes,
+                &self.ctx,
+            )?;
+            batch.frames.push((id.0, node.len() as u32, batch.bytes.len() as u32));
+            let stored = self.meta.append(batch).await?;
+            self.note(stored).await?;
+        }
+        Ok(id)
+    }
+}
+
+fn seal_chunks(
+    key: &Secret,
+    domain: &Domain,
+    compression: Compression,
+    chunks: &[NewChunk],
+    ctx: &Context,
+) -> Result<SealedBatch> {
+    let plain: usize = chunks.iter().map(|(_, plain)| plain.len()).sum();
+    let mut batch = SealedBatch { bytes: Vec::with_capacity(plain / 2), frames: Vec::with_capacity(chunks.len()) };
+    let mut scratch = Vec::new();
+    for (id, plain) in chunks {
+        ctx.check()?;
+        let codec = compress(plain, compression, &mut scratch)?;
+        let payload = if codec == frame::Codec::Raw { plain } else { scratch.as_slice() };
+        let before = batch.bytes.len();
+        frame::seal(key, domain, ObjectType::Chunk, &id.0, codec, payload, &mut batch.bytes, ctx)?;
+        batch.frames.push((id.0, plain.len() as u32, (batch.bytes.len() - before) as u32));
+    }
+    Ok(batch)
+}
