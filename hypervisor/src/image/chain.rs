@@ -57,7 +57,7 @@ impl Chain {
             return Err(Error::permission_denied("The image does not stand alone"));
         }
         let tables = Tables::open(Arc::clone(&file), header, None, Arc::default(), 0)?;
-        Ok(Layer::Qcow2(Qcow2::new(tables, file, None)))
+        Ok(Layer::Qcow2(Box::new(Qcow2::new(tables, file, None))))
     }
 
     /// Whether any of the files has changed since it was opened.
@@ -98,7 +98,7 @@ impl Opening<'_> {
             return Err(Error::invalid_input("The tables of the image and its backing files are too large"));
         }
         let backing = self.backing(tables.header(), path)?;
-        Ok(Layer::Qcow2(Qcow2::new(tables, data.unwrap_or(file), backing)))
+        Ok(Layer::Qcow2(Box::new(Qcow2::new(tables, data.unwrap_or(file), backing))))
     }
 
     fn data_file(&mut self, header: &Header, path: &Path) -> Result<Option<Arc<DiskFile>>> {

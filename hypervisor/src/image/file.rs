@@ -14,15 +14,9 @@ use rustix::fs::{Advice, Mode, OFlags, SeekFrom};
 use super::identity::FileIdentity;
 
 /// Something of a fixed length that is read at positions. All calls block; callers run them in blocking jobs.
-#[doc(hidden)]
-pub trait ReadAt: fmt::Debug + Send + Sync + 'static {
+pub(crate) trait ReadAt: fmt::Debug + Send + Sync + 'static {
     /// Its length in bytes when it was opened.
     fn len(&self) -> u64;
-
-    /// Whether it is empty.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 
     /// Fills `buffer` from `offset` on and says how much of it; less than all of it only at the end.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize>;

@@ -18,7 +18,7 @@ pub(crate) enum Layer {
     /// The bytes of the file are the bytes of the disk.
     Raw(Arc<dyn ReadAt>),
     /// A qcow2 image.
-    Qcow2(Qcow2),
+    Qcow2(Box<Qcow2>),
 }
 
 impl Layer {

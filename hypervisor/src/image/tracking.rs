@@ -235,9 +235,12 @@ fn read_ranges(path: &Path) -> Result<Result<Ranges, String>> {
         return Err(Error::invalid_input("The ranges file has more than 32 MiB; join ranges that are near each other")
             .with_context("path", path.display()));
     }
-    match serde_json::from_slice(&bytes) {
-        Ok(ranges) => Ok(Ok(ranges)),
-        Err(error) if error.is_data() => Ok(Err(format!("the ranges file is not as it must be: {error}"))),
+    let error = match serde_json::from_slice(&bytes) {
+        Ok(ranges) => return Ok(Ok(ranges)),
+        Err(error) => error,
+    };
+    match serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
+        Ok(_) => Ok(Err(format!("the ranges file is not as it must be: {error}"))),
         Err(error) => {
             Err(Error::invalid_input(format!("The ranges file is not JSON: {error}"))
                 .with_context("path", path.display()))

@@ -7,7 +7,7 @@ use backstay_core::{Error, ErrorKind, RangeSet, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    super::file::{ReadAt, read_exact},
+    super::file::{ReadAt, read_exact, read_padded},
     be::{u16_at, u32_at, u64_at, u64s},
     header::Header,
 };
@@ -20,6 +20,8 @@ const MAX_BITMAPS: u32 = 65535;
 const MAX_BITMAP_BYTES: u64 = 512 << 20;
 /// Sets of more ranges than this are not kept; reading the whole disk is about as fast.
 const MAX_RANGES: usize = 1 << 20;
+/// More places than this are not looked at when an image is opened.
+const MAX_REGIONS: u64 = 1 << 20;
 const ENTRY: usize = 24;
 const IN_USE: u32 = 1;
 const AUTO: u32 = 2;
@@ -63,8 +65,9 @@ pub(crate) fn list(file: &dyn ReadAt, header: &Header) -> Result<Vec<Bitmap>> {
         return Err(damaged("the directory is too large"));
     }
     // At most 4 MiB.
-    let len = extension.directory_bytes as usize;
-    let directory = read_exact(file, extension.directory_offset, len, "bitmap directory")?;
+    let mut directory = vec![0; extension.directory_bytes as usize];
+    // The padding of its last entry may lie past the end of the file; what else is lost makes a bitmap that nobody finds.
+    read_padded(file, extension.directory_offset, &mut directory)?;
     let mut found = Vec::new();
     let mut rest = directory.as_slice();
     for _ in 0..extension.count {
@@ -73,6 +76,28 @@ pub(crate) fn list(file: &dyn ReadAt, header: &Header) -> Result<Vec<Bitmap>> {
         let name = rest.get(len.saturating_sub(names)..len).ok_or_else(|| damaged("the directory ends too early"))?;
         found.push(Bitmap::parse(rest, name, extra > 0)?);
         rest = rest.get(len.next_multiple_of(8)..).unwrap_or_default();
+    }
+    Ok(found)
+}
+
+/// Offset and length of the directory, of each bitmap's table and of the clusters that tables name, so that an image that
+/// lost some of them is noticed.
+pub(crate) fn regions(file: &dyn ReadAt, header: &Header) -> Result<Vec<(u64, u64)>> {
+    let Some(extension) = header.bitmaps else { return Ok(Vec::new()) };
+    let mut found = vec![(extension.directory_offset, extension.directory_bytes)];
+    let all = match list(file, header) {
+        // Bitmaps that nobody can use are no obstacle to reading the disk.
+        Err(error) if error.kind() == ErrorKind::Unsupported => Vec::new(),
+        other => other?,
+    };
+    for bitmap in all {
+        let len = u64::from(bitmap.table_entries) * 8;
+        found.push((bitmap.table_offset, len));
+        if found.len() as u64 + len / 8 <= MAX_REGIONS {
+            let table = read_exact(file, bitmap.table_offset, len as usize, "bitmap table")?;
+            let offsets = u64s(&table).into_iter().map(|entry| entry & TABLE_OFFSET);
+            found.extend(offsets.filter(|offset| *offset != 0).map(|offset| (offset, header.cluster_size())));
+        }
     }
     Ok(found)
 }
@@ -121,7 +146,7 @@ impl Bitmap {
                 }
                 offset => {
                     bits.resize(cluster as usize, 0);
-                    super::super::file::read_padded(file, offset, &mut bits)?;
+                    read_padded(file, offset, &mut bits)?;
                     set.insert_bits(first, &bits);
                 }
             }

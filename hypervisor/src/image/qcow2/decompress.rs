@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_compressed_cluster_is_exactly_one_cluster() {
-        let plain: Vec<u8> = (0..65536u32).map(|at| (at * at >> 7) as u8).collect();
+        let plain: Vec<u8> = (0..65536u32).map(|at| ((at * at) >> 7) as u8).collect();
         let compressed =
             [(Compression::Zlib, deflate(&plain)), (Compression::Zstd, zstd::bulk::compress(&plain, 3).unwrap())];
         let mut decompressor = Decompressor::new();

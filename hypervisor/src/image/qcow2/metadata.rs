@@ -5,10 +5,14 @@ use backstay_core::{Error, Result};
 use super::{
     super::file::{ReadAt, read_exact},
     be::u64s,
+    bitmap,
     entry::table_offset,
     header::Header,
     snapshots,
 };
+
+/// More than the largest tables that QEMU reads need: L1, L2 and refcount tables at their bounds.
+const MAX_CLUSTERS: u64 = 8 << 20;
 
 /// The numbers of all clusters that hold metadata of the active disk, in rising order.
 #[derive(Debug)]
@@ -42,6 +46,9 @@ impl Metadata {
         }
         for (offset, len) in snapshots::regions(file, header)? {
             all.add(offset, len, "table of an internal snapshot")?;
+        }
+        for (offset, len) in bitmap::regions(file, header)? {
+            all.add(offset, len, "bitmap")?;
         }
         all.clusters.sort_unstable();
         if let Some(pair) = all.clusters.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -81,6 +88,9 @@ impl Collector {
             ))
             .with_context("offset", offset)
             .with_context("file_size", self.file_len));
+        }
+        if (last - (offset >> self.cluster_bits)) + self.clusters.len() as u64 > MAX_CLUSTERS {
+            return Err(Error::integrity("Damaged qcow2 image: its tables are too large; see qemu-img check"));
         }
         self.clusters.extend(offset >> self.cluster_bits..=last);
         Ok(())
