@@ -92,6 +92,12 @@ pub trait DiskSource: Send + Sync + 'static {
         Ok(ChangedBlocks::unknown("this source does not track changes"))
     }
 
+    /// Asked when everything has been read: fails with [`crate::ErrorKind::Conflict`] when the source knows that it changed
+    /// meanwhile, so that what was read is of no single moment.
+    async fn verify_unchanged(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The mark to store with the point that is made of this source, for the `changed_since` of its successor.
     async fn change_token(&self) -> Result<Option<ChangeToken>> {
         Ok(None)

@@ -23,3 +23,6 @@ pub use memory::MemoryBackend;
 pub use probe::probe;
 #[cfg(feature = "s3")]
 pub use s3::{S3Backend, S3Options};
+
+#[cfg(test)]
+mod tests;

@@ -66,3 +66,68 @@ impl Catalog for MemoryCatalog {
         Ok(found.into_iter().take(query.limit.unwrap_or(usize::MAX)).cloned().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{panic::AssertUnwindSafe, sync::Arc};
+
+    use backstay_testkit::catalog::conformance;
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_memory_catalog_passes() {
+        conformance(async || Arc::new(MemoryCatalog::new()) as Arc<dyn Catalog>).await;
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    enum Flaw {
+        RecordsOver,
+        ForgetsNothing,
+        OldestFirst,
+        IgnoresTheLimit,
+        IgnoresTheWorkload,
+    }
+
+    #[derive(Debug)]
+    struct Flawed(MemoryCatalog, Flaw);
+
+    #[async_trait]
+    impl Catalog for Flawed {
+        async fn record(&self, point: &RestorePoint) -> Result<()> {
+            if let Flaw::RecordsOver = self.1 {
+                self.0.forget(&point.id).await?;
+            }
+            self.0.record(point).await
+        }
+        async fn forget(&self, point: &RestorePointId) -> Result<()> {
+            if let Flaw::ForgetsNothing = self.1 { Ok(()) } else { self.0.forget(point).await }
+        }
+        async fn get(&self, point: &RestorePointId) -> Result<RestorePoint> {
+            self.0.get(point).await
+        }
+        async fn find(&self, query: &PointQuery) -> Result<Vec<RestorePoint>> {
+            let mut query = query.clone();
+            match self.1 {
+                Flaw::IgnoresTheLimit => query.limit = None,
+                Flaw::IgnoresTheWorkload => query.workload = None,
+                _ => {}
+            }
+            let mut found = self.0.find(&query).await?;
+            if let Flaw::OldestFirst = self.1 {
+                found.reverse();
+            }
+            Ok(found)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_catalog_with_any_flaw_fails_the_suite() {
+        use Flaw::{ForgetsNothing, IgnoresTheLimit, IgnoresTheWorkload, OldestFirst, RecordsOver};
+        for flaw in [RecordsOver, ForgetsNothing, OldestFirst, IgnoresTheLimit, IgnoresTheWorkload] {
+            let suite = conformance(async || Arc::new(Flawed(MemoryCatalog::new(), flaw)) as Arc<dyn Catalog>);
+            assert!(AssertUnwindSafe(suite).catch_unwind().await.is_err(), "{flaw:?} was not found");
+        }
+    }
+}

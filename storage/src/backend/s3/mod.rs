@@ -33,6 +33,7 @@ pub struct S3Backend {
     store: Arc<dyn ObjectStore>,
     prefix: Option<ObjectKey>,
     location: String,
+    capabilities: BackendCapabilities,
 }
 
 impl S3Backend {
@@ -41,7 +42,14 @@ impl S3Backend {
         let location = options.location();
         let prefix = options.checked_prefix()?;
         let store = Arc::new(options.build().context("at", &location)?);
-        Ok(Self { store, prefix, location })
+        Ok(Self { store, prefix, location, capabilities: BackendCapabilities::new(true, true) })
+    }
+
+    /// Promises this instead of what Amazon S3 does: what [`super::probe()`] found.
+    #[must_use]
+    pub const fn with_capabilities(mut self, found: BackendCapabilities) -> Self {
+        self.capabilities = found;
+        self
     }
 
     fn path(&self, key: &ObjectKey) -> Path {
@@ -79,9 +87,9 @@ impl StorageBackend for S3Backend {
         self.location.clone()
     }
 
-    /// What Amazon S3 promises.
+    /// What Amazon S3 promises, unless [`Self::with_capabilities`] knows better.
     fn capabilities(&self) -> BackendCapabilities {
-        BackendCapabilities::new(true, true)
+        self.capabilities
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<()> {

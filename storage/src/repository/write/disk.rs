@@ -151,6 +151,7 @@ impl WriteSession {
             DiskChanges::Untouched => Ok(self.parent_disk(disk).and_then(|(_, entry)| entry.root)),
         };
         let root = root.context("disk", disk)?;
+        job.source.verify_unchanged().await.context("disk", disk)?;
         let read_bytes = job.read_bytes.load(std::sync::atomic::Ordering::Relaxed);
         let reason = match &changes {
             DiskChanges::Compared(reason) => Some(reason.clone()),

@@ -1,0 +1,66 @@
+//! A stored disk back into a sink.
+
+use std::{
+    ops::Range,
+    time::{Duration, Instant},
+};
+
+use backstay_core::{Context, DiskId, DiskSink, DiskSource, Result};
+use backstay_storage::repository::PointSelector;
+
+use super::Engine;
+
+/// What to bring back.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RestoreRequest {
+    /// Of which point.
+    pub point: PointSelector,
+    /// Which disk.
+    pub disk: DiskId,
+    /// Which bytes of it; all when `None`.
+    pub range: Option<Range<u64>>,
+}
+
+impl RestoreRequest {
+    /// All of a disk.
+    #[must_use]
+    pub const fn new(point: PointSelector, disk: DiskId) -> Self {
+        Self { point, disk, range: None }
+    }
+
+    /// Sets [`Self::range`].
+    #[must_use]
+    pub const fn range(mut self, range: Range<u64>) -> Self {
+        self.range = Some(range);
+        self
+    }
+}
+
+/// What became of a restore.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RestoreReport {
+    /// Bytes of the disk that were restored, holes included.
+    pub bytes: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+impl Engine {
+    /// Restores a disk, or a range of it, and commits the sink: it is durable when this returns. After an error the sink is
+    /// dropped, which leaves nothing that looks finished.
+    pub async fn restore_disk(
+        &self,
+        request: &RestoreRequest,
+        sink: Box<dyn DiskSink>,
+        ctx: &Context,
+    ) -> Result<RestoreReport> {
+        let started = Instant::now();
+        let stored = self.repository.disk(&request.point, &request.disk, ctx).await?;
+        let range = request.range.clone().unwrap_or(0..stored.size());
+        stored.restore_to(&*sink, range.clone(), ctx).await?;
+        sink.commit().await?;
+        Ok(RestoreReport { bytes: range.end - range.start, elapsed: started.elapsed() })
+    }
+}
