@@ -1,0 +1,5 @@
+//! Implementations of [`backstay_core::JobQueue`].
+
+mod memory;
+
+pub use memory::MemoryQueue;
