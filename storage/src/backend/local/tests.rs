@@ -88,6 +88,19 @@ async fn links_and_pipes_are_refused_and_not_listed() {
 }
 
 #[tokio::test]
+async fn a_folder_is_no_object_and_nothing_lies_below_an_object() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = LocalBackend::new(folder.path()).unwrap();
+    backend.put(&key("folder/object"), "1".into(), PutMode::Create).await.unwrap();
+    for name in ["folder", "folder/object/below"] {
+        assert_eq!(backend.get(&key(name)).await.unwrap_err().kind(), ErrorKind::NotFound, "{name}");
+        assert_eq!(backend.head(&key(name)).await.unwrap_err().kind(), ErrorKind::NotFound, "{name}");
+        backend.delete(&key(name)).await.unwrap();
+    }
+    assert_eq!(listed(&backend).await, ["folder/object"]);
+}
+
+#[tokio::test]
 async fn a_folder_that_vanished_under_a_put_is_made_again_by_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let backend = LocalBackend::new(folder.path().join("root")).unwrap();
