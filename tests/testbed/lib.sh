@@ -59,10 +59,11 @@ halt() {
   rm -f "$RUN/$NAME.pid"
 }
 
-# once MARK COMMAND…: runs it unless it was run with success before; one process at a time.
+installed() { [ -e "$CACHE/$MARK.done" ]; }
+
+# once COMMAND…: runs it unless it was run with success before; one process at a time.
 once() {
-  local mark="$CACHE/$1.done"
-  shift
+  local mark="$CACHE/$MARK.done"
   exec 9>"$CACHE/lock"
   flock 9
   if [ ! -e "$mark" ]; then
@@ -71,11 +72,17 @@ once() {
   exec 9>&-
 }
 
-# The script's own functions: install (what it needs), start, and environment (what a client needs, as KEY=VALUE).
+# The script's own: MARK (the name of what is installed), install_it, start_it, and environment (what a client needs, as KEY=VALUE).
+# `start` alone installs nothing unless servers are required: a plain `cargo test` downloads nothing.
 dispatch() {
   case ${1:-} in
     install) install_it ;;
-    start) install_it && start_it && environment ;;
+    start)
+      installed || [ "${BACKSTAY_REQUIRE_SERVERS:-0}" = 1 ] || die "not installed; run $0 install"
+      install_it
+      start_it
+      environment
+      ;;
     stop) halt ;;
     status) if alive; then echo up; else echo down; return 3; fi ;;
     *) echo "usage: $0 install|start|stop|status" >&2; return 2 ;;

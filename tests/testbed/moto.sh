@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # moto: S3 in Python. Holds If-None-Match also in a race; checks neither signatures nor checksums.
-NAME=moto
+NAME=moto MARK=moto-5
 . "$(dirname "$0")/lib.sh"
 PORT=${BACKSTAY_TESTBED_PORT:-25100}
 VENV=$CACHE/moto-5
@@ -12,7 +12,7 @@ venv() {
     "$VENV/bin/pip" -q install 'moto[s3]==5.*' flask flask-cors >>"$CACHE/moto.log" 2>&1
 }
 
-install_it() { once moto-5 venv || die "could not be installed, see $CACHE/moto.log (python3-venv and a package index are needed)"; }
+install_it() { once venv || die "could not be installed, see $CACHE/moto.log (python3-venv and a package index are needed)"; }
 
 start_it() {
   alive && return 0

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # s3s-fs: S3 on a folder, in Rust. Checks signatures and checksums; If-None-Match works, but several creates can win a race.
-NAME=s3s
+VERSION=0.14.1 # The last one that rustc 1.95 builds.
+NAME=s3s MARK=s3s-$VERSION
 . "$(dirname "$0")/lib.sh"
 PORT=${BACKSTAY_TESTBED_PORT:-25200}
-VERSION=0.14.1 # The last one that rustc 1.95 builds.
 BIN=$CACHE/cargo/bin/s3s-fs
 
 build() {
@@ -14,7 +14,7 @@ build() {
     cargo install s3s-fs --version "=$VERSION" --locked --features binary --root "$CACHE/cargo" >"$CACHE/s3s.log" 2>&1
 }
 
-install_it() { once "s3s-$VERSION" build || die "could not be built, see $CACHE/s3s.log (cargo and a crate index are needed)"; }
+install_it() { once build || die "could not be built, see $CACHE/s3s.log (cargo and a crate index are needed)"; }
 
 start_it() {
   alive && return 0

@@ -1,0 +1,32 @@
+# make test   everything that has to hold before a change goes in
+# make check  only what the compiler and its kin say
+# make fuzz   a smoke run of the fuzz targets: FUZZ_SECONDS each (default 5)
+
+SHELL := /bin/bash
+CARGO ?= cargo
+FUZZ_SECONDS ?= 5
+
+.PHONY: test setup check unit fuzz deny
+
+test: setup check unit fuzz deny
+
+setup:
+	tests/setup
+
+check:
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+# Documentation tests are part of it.
+unit:
+	$(CARGO) test --workspace --locked --no-fail-fast
+
+# The fuzz crate is a workspace of its own. Its bodies run here on seeded mutations, without libFuzzer and on the stable compiler.
+fuzz:
+	@if [ -e fuzz/tests/smoke.rs ]; then \
+	  BACKSTAY_FUZZ_SECONDS=$(FUZZ_SECONDS) $(CARGO) test --manifest-path fuzz/Cargo.toml --release --test smoke; \
+	else echo "fuzz: no smoke run yet"; fi
+
+deny:
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
+	else echo "deny: cargo-deny is not installed, so that licences and advisories were not checked"; fi
