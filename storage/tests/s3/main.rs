@@ -4,6 +4,7 @@
 //! `BACKSTAY_REQUIRE_SERVERS=1`.
 
 #![cfg(feature = "s3")]
+#![allow(clippy::unwrap_used)]
 
 mod lossy;
 mod server;

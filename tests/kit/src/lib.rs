@@ -13,7 +13,7 @@
 //! | [`JobQueue`](backstay_core::JobQueue) | [`queue::conformance`] |
 //!
 //! Doubles: [`MemoryDisk`], [`MemorySink`], [`SimulatedHypervisor`], [`SeededRandom`], [`ManualClock`], and from core
-//! [`Recorder`]. Every one of them gives the same at every run.
+//! [`Recorder`]. [`fuzz::smoke`] runs a fuzz target without a fuzzer. Every one of them gives the same at every run.
 
 // A suite speaks by panicking.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -23,6 +23,7 @@
 pub mod backend;
 pub mod catalog;
 pub mod disk;
+pub mod fuzz;
 pub mod hypervisor;
 mod memory_disk;
 mod memory_sink;
