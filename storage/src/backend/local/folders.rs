@@ -26,14 +26,15 @@ impl Folders {
         Self { root, durable: Mutex::default() }
     }
 
-    /// Makes `folder` (the root or one below it) and all above it, and makes them durable.
+    /// Makes `folder` (the root or one below it) and whatever is missing above it, and makes them durable.
     pub(super) fn ensure(&self, folder: &Path) -> Result<()> {
         if self.durable.lock().unwrap_or_else(PoisonError::into_inner).contains(folder) {
             return Ok(());
         }
-        let below_root = folder != self.root;
+        let below_root = folder != self.root && folder.starts_with(&self.root);
         if let Some(parent) = folder.parent() {
-            if below_root {
+            // Above the root only what is missing is ours to make durable.
+            if below_root || !parent.exists() {
                 self.ensure(parent)?;
             }
             self.make(folder)?;
@@ -57,8 +58,6 @@ impl Folders {
     fn make(&self, folder: &Path) -> Result<()> {
         let mut builder = DirBuilder::new();
         builder.mode(self.mode());
-        // Above the root: whatever is missing, as `mkdir -p` does.
-        builder.recursive(folder == self.root);
         match builder.create(folder) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             outcome => outcome.map_err(|error| Error::io(error, "Make a folder")).context("folder", folder.display()),

@@ -125,6 +125,42 @@ async fn a_long_list_comes_whole_and_may_be_dropped_half_way() {
     assert!(backend.list(None).try_next().await.unwrap().is_some());
 }
 
+/// A file system of 4 MiB, unmounted when dropped; `None` where we may not mount.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = std::process::Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(folder.path()).output();
+        mounted.is_ok_and(|output| output.status.success()).then(|| Self(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _reported_by_the_folder = std::process::Command::new("umount").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_unavailable_says_what_to_do_and_leaves_nothing_behind() {
+    let Some(disk) = SmallDisk::mount() else {
+        eprintln!("skipped: only root can mount a small disk");
+        return;
+    };
+    let backend = LocalBackend::new(disk.0.path()).unwrap();
+    backend.put(&key("before"), "1".into(), PutMode::Create).await.unwrap();
+    for size in [5 << 20, 4_194_000] {
+        let error = backend.put(&key("packs/1"), vec![1; size].into(), PutMode::Create).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert!(error.to_string().contains("make room"), "{error}");
+    }
+    assert!(temporary_files(&backend).is_empty(), "a failed put gives its room back");
+    assert_eq!(listed(&backend).await, ["before"]);
+    backend.put(&key("packs/1"), vec![1; 3 << 20].into(), PutMode::Create).await.unwrap();
+}
+
 /// Not a test of right and wrong: prints the throughput of durable puts of packs. `LOCAL_PUT_AT=/disk cargo test --release -- --ignored`.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement"]

@@ -180,3 +180,23 @@ pub(super) fn delete(path: &Path) -> Result<()> {
         outcome => outcome.map_err(|error| Error::io(error, "Delete an object")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The way of file systems that cannot rename without replacing.
+    #[test]
+    fn a_hard_link_publishes_once_and_knows_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("object");
+        let first = Temporary::create(folder.path(), 0o600).unwrap();
+        link(&first, &path).unwrap();
+        // The reply to the first try was lost.
+        link(&first, &path).unwrap();
+        let second = Temporary::create(folder.path(), 0o600).unwrap();
+        assert_eq!(link(&second, &path).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        drop((first, second));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
