@@ -4,12 +4,16 @@ use std::{
     fmt,
     fs::File,
     ops::Range,
-    os::unix::fs::{FileExt, FileTypeExt, MetadataExt},
+    os::unix::fs::{FileExt, FileTypeExt},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use backstay_core::{Error, ExtentKind, Result, ResultExt};
-use rustix::fs::{Advice, Mode, OFlags, SeekFrom};
+use rustix::{
+    fs::{Advice, Mode, OFlags, SeekFrom},
+    io::Errno,
+};
 
 use super::identity::FileIdentity;
 
@@ -26,8 +30,8 @@ pub(crate) trait ReadAt: fmt::Debug + Send + Sync + 'static {
         Ok((ExtentKind::Data, range.end))
     }
 
-    /// Whether the file has holes worth asking [`Self::run_at`] about.
-    fn is_sparse(&self) -> bool {
+    /// Whether [`Self::run_at`] knows holes.
+    fn knows_holes(&self) -> bool {
         false
     }
 }
@@ -73,8 +77,9 @@ pub(crate) struct DiskFile {
     file: File,
     path: PathBuf,
     len: u64,
-    sparse: bool,
     identity: FileIdentity,
+    /// The last answer of [`ReadAt::run_at`], so that many questions about one long run cost one system call.
+    last_run: Mutex<(ExtentKind, Range<u64>)>,
 }
 
 impl fmt::Debug for DiskFile {
@@ -108,9 +113,8 @@ impl DiskFile {
         };
         // Only a hint, so a file system that knows no advice is fine.
         let _ = rustix::fs::fadvise(&file, 0, None, Advice::Sequential);
-        let sparse = kind.is_file() && meta.blocks().saturating_mul(512) < len;
         let identity = FileIdentity::of(&meta);
-        Ok(Self { file, path: path.to_owned(), len, sparse, identity })
+        Ok(Self { file, path: path.to_owned(), len, identity, last_run: Mutex::new((ExtentKind::Data, 0..0)) })
     }
 
     /// The file as it was when it was opened.
@@ -127,6 +131,16 @@ impl DiskFile {
     pub(crate) fn has_changed(&self) -> Result<bool> {
         let meta = self.file.metadata().map_err(|error| Error::io(error, "Look at disk image again"))?;
         Ok(!self.identity.has_content_of(&FileIdentity::of(&meta)))
+    }
+
+    /// What lies at `start` and where that ends. Where holes cannot be asked for, all of it is data: slower, never wrong.
+    fn ask_run(&self, start: u64) -> (ExtentKind, u64) {
+        match self.seek(SeekFrom::Data(start)) {
+            Ok(data) if data > start => (ExtentKind::Zero, data),
+            Ok(_) => (ExtentKind::Data, self.seek(SeekFrom::Hole(start)).unwrap_or(self.len)),
+            Err(Errno::NXIO) if start < self.len => (ExtentKind::Zero, self.len),
+            Err(_) => (ExtentKind::Data, self.len),
+        }
     }
 
     fn seek(&self, to: SeekFrom) -> rustix::io::Result<u64> {
@@ -157,19 +171,18 @@ impl ReadAt for DiskFile {
     }
 
     fn run_at(&self, range: Range<u64>) -> Result<(ExtentKind, u64)> {
-        // Where holes cannot be asked for, all of it is data: slower, never wrong.
-        Ok(match self.seek(SeekFrom::Data(range.start)) {
-            Ok(data) if data > range.start => (ExtentKind::Zero, data.min(range.end)),
-            Ok(_) => {
-                let hole = self.seek(SeekFrom::Hole(range.start)).unwrap_or(range.end);
-                (ExtentKind::Data, if hole > range.start { hole.min(range.end) } else { range.end })
-            }
-            Err(rustix::io::Errno::NXIO) if range.end <= self.len => (ExtentKind::Zero, range.end),
-            Err(_) => (ExtentKind::Data, range.end),
-        })
+        let mut last = self.last_run.lock().unwrap_or_else(PoisonError::into_inner);
+        if !last.1.contains(&range.start) {
+            *last = match self.ask_run(range.start) {
+                (kind, end) if end > range.start => (kind, range.start..end),
+                // Only while the file changes.
+                _ => (ExtentKind::Data, range.clone()),
+            };
+        }
+        Ok((last.0, last.1.end.min(range.end)))
     }
 
-    fn is_sparse(&self) -> bool {
-        self.sparse
+    fn knows_holes(&self) -> bool {
+        self.identity.is_telling()
     }
 }

@@ -72,3 +72,37 @@ pub fn probe_format(path: &Path) -> Result<ImageFormat> {
         .with_context("begins_like", if has_magic { "qcow2" } else { "something else" })),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use backstay_core::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_format_is_found_only_where_name_and_content_agree() {
+        let dir = tempfile::tempdir().unwrap();
+        let probe = |name: &str, bytes: &[u8]| {
+            std::fs::write(dir.path().join(name), bytes).unwrap();
+            probe_format(&dir.path().join(name)).map_err(|error| error.kind())
+        };
+        let header = b"QFI\xfb\0\0\0\x03";
+        assert_eq!(probe("disk.qcow2", header), Ok(ImageFormat::Qcow2));
+        assert_eq!(probe("DISK.QCOW2", header), Ok(ImageFormat::Qcow2));
+        assert_eq!(probe("disk.img", b"anything"), Ok(ImageFormat::Raw));
+        assert_eq!(probe("disk.raw", b""), Ok(ImageFormat::Raw));
+        // What a guest may have written to its raw disk, and what is no image of that name.
+        for (name, bytes) in [
+            ("disk.raw", header.as_slice()),
+            ("disk.img", header),
+            ("disk", header),
+            ("disk", b"x"),
+            ("disk.qcow2", b"x"),
+        ] {
+            assert_eq!(probe(name, bytes), Err(ErrorKind::InvalidInput), "{name}");
+        }
+        assert_eq!(probe_format(&dir.path().join("missing.raw")).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!("qcow2".parse::<ImageFormat>().unwrap(), ImageFormat::Qcow2);
+        assert!("vmdk".parse::<ImageFormat>().is_err());
+    }
+}

@@ -46,7 +46,7 @@ impl Layer {
         let mut at = range.start;
         while at < range.end && map.wants_more() {
             let (kind, end) =
-                if file.is_sparse() { file.run_at(at..range.end)? } else { (ExtentKind::Data, range.end) };
+                if file.knows_holes() { file.run_at(at..range.end)? } else { (ExtentKind::Data, range.end) };
             map.looked_at(1);
             map.add(end, kind);
             at = end;

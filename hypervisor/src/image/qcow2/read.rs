@@ -138,7 +138,7 @@ impl Qcow2 {
     /// Clusters that were allocated but never written are holes in the file, as `preallocation=metadata` makes them.
     fn map_data(&self, host: u64, range: Range<u64>, map: &mut Map) -> Result<()> {
         let host_end = (host + (range.end - range.start)).min(self.data.len());
-        if !self.data.is_sparse() || host_end <= host {
+        if !self.data.knows_holes() || host_end <= host {
             map.add(range.end, ExtentKind::Data);
             return Ok(());
         }
