@@ -37,10 +37,19 @@ impl ImageGate {
         Self::none().and_directory(directory)
     }
 
+    /// Files in the directory that the image itself is in, symbolic links to the image resolved, or below it. Blocks.
+    pub fn beside(image: &Path) -> Result<Self> {
+        let real = image.canonicalize();
+        let real = real.map_err(|error| Error::io(error, "Find disk image").with_context("path", image.display()))?;
+        Ok(Self::directory(real.parent().unwrap_or(Path::new("/"))))
+    }
+
     /// Also files in this directory or below it.
     #[must_use]
     pub fn and_directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.directories.push(directory.into());
+        let directory = directory.into();
+        // The parent of a bare file name is the empty path.
+        self.directories.push(if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory });
         self
     }
 
@@ -150,6 +159,10 @@ mod tests {
             assert_eq!(kind(&gate, &image, protocol), Some(ErrorKind::Unsupported), "{protocol}");
         }
         assert_eq!(kind(&gate, &image, "deep"), Some(ErrorKind::InvalidInput));
+        // A link to an image stands for where the image is.
+        let beside = ImageGate::beside(&at("out/link_in")).unwrap();
+        assert_eq!(kind(&beside, &image, "a"), None);
+        assert_eq!(kind(&beside, &image, "../out/c"), Some(ErrorKind::PermissionDenied));
     }
 
     #[test]
