@@ -91,7 +91,7 @@ def signature_message(kind, repository, name, body):
     return (PREFIX + "signature").encode() + struct.pack("<BB16sI", 1, kind, repository, len(name)) + name + body
 
 def record(data):
-    value, used = cbor2.loads(data), None
+    value = cbor2.loads(data)
     assert isinstance(value, (dict, list))
     if isinstance(value, dict):
         assert all(isinstance(key, int) for key in value)
@@ -468,7 +468,7 @@ def main():
         parser.add_argument("--" + option)
     parser.add_argument("--verify", action="store_true")
     parser.add_argument("--self-test", action="store_true")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     if args.self_test:
         import self_test
         return self_test.run()
