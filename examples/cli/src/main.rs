@@ -1,2 +1,35 @@
-//! In the making.
-fn main() {}
+//! The command line of Backstay: see `docs/guide/cli.md`.
+
+mod app;
+mod args;
+mod commands;
+mod exit;
+mod interrupt;
+mod output;
+mod place;
+mod progress;
+mod secrets;
+mod units;
+mod views;
+mod window;
+
+use clap::Parser;
+
+use crate::{app::App, args::Cli};
+
+fn main() {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => exit::usage(&error),
+    };
+    let app = App::new(cli.global);
+    // More threads do not help: the engine's work runs on the runtime's blocking threads, as many as there are cores.
+    let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    let code = match runtime {
+        Ok(runtime) => runtime.block_on(interrupt::run(&app, commands::run(cli.command, &app))),
+        Err(error) => app.fail(&backstay::Error::io(error, "Start the runtime")),
+    };
+    // Not by returning: a thread that waits for standard input would be waited for.
+    app.finish(code)
+}

@@ -1,0 +1,55 @@
+//! What every command works with.
+
+use std::sync::Arc;
+
+use backstay::{Context, Error, Repository, Result, StorageBackend};
+
+use crate::{args::Global, exit, output::Output, place, progress::Progress, secrets};
+
+/// Options, the context of the operation, and ways to speak.
+pub struct App {
+    pub global: Global,
+    pub ctx: Context,
+    pub progress: Arc<Progress>,
+    pub output: Output,
+}
+
+impl App {
+    pub fn new(global: Global) -> Self {
+        let progress = Arc::new(Progress::new(global.quiet, global.json));
+        let ctx = Context::default().with_events(Arc::clone(&progress) as _);
+        let output = Output { json: global.json, quiet: global.quiet };
+        Self { global, ctx, progress, output }
+    }
+
+    /// Where the repository is.
+    pub fn backend(&self) -> Result<Arc<dyn StorageBackend>> {
+        let place = self.global.repo.as_deref().ok_or_else(|| {
+            Error::invalid_input("Which repository? Name it with --repo REPO or in BACKSTAY_REPOSITORY")
+        })?;
+        place::open(place, &self.global)
+    }
+
+    /// Opens the repository.
+    pub async fn repository(&self) -> Result<Repository> {
+        let backend = self.backend()?;
+        // Before anybody is asked for a passphrase.
+        place::must_be_there(&*backend).await?;
+        let credential = secrets::to_open(&self.global, &self.ctx).await?;
+        Repository::open(backend, credential, &self.ctx).await
+    }
+
+    /// Says what went wrong and gives the exit code.
+    pub fn fail(&self, error: &Error) -> u8 {
+        self.progress.clear();
+        self.output.error(error, &self.progress.warnings());
+        exit::code(error)
+    }
+
+    /// Ends the process.
+    pub fn finish(&self, code: u8) -> ! {
+        self.progress.clear();
+        secrets::restore_terminal();
+        std::process::exit(i32::from(code))
+    }
+}

@@ -1,0 +1,65 @@
+//! `backstay init`
+
+use backstay::{Error, Repository, Result, repository::InitOptions};
+use clap::Args;
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use crate::{app::App, exit, place, secrets, units::parse_bytes};
+
+const EXAMPLES: &str = "\
+Examples:
+  backstay init /srv/backups                        # asks for a passphrase, twice
+  backstay init /srv/backups --key-file /root/backups.key
+  backstay init s3://bucket/prefix --passphrase-file /root/passphrase --endpoint https://s3.example.com";
+
+/// Make a repository.
+///
+/// The recovery key is shown once, on standard error (in JSON as `recovery_key`). Print it and keep it away from the
+/// machine: it opens the repository when the passphrase or the key file is lost, and nothing else does.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Init {
+    /// Where: a path, file://PATH or s3://BUCKET/PREFIX; --repo when not given.
+    #[arg(value_name = "REPO")]
+    place: Option<String>,
+    /// Make no recovery key.
+    #[arg(long)]
+    no_recovery: bool,
+    /// Close packs at this size, 1M to 128M.
+    #[arg(long, value_name = "BYTES", default_value = "32M", value_parser = parse_bytes)]
+    pack_size: u64,
+}
+
+impl Init {
+    pub async fn run(self, app: &App) -> Result<u8> {
+        let backend = match &self.place {
+            Some(place) => place::open(place, &app.global)?,
+            None => app.backend()?,
+        };
+        let (slots, key_file) = secrets::to_init(&app.global, &app.ctx).await?;
+        let pack_bytes =
+            u32::try_from(self.pack_size).map_err(|_| Error::invalid_input("Packs are closed at 1 to 128 MiB"))?;
+        let options = InitOptions::slots(slots).recovery(!self.no_recovery).pack_bytes(pack_bytes);
+        let made = Repository::init(backend, options, &app.ctx).await?;
+
+        let shown = key_file.as_ref().map(|file| file.path.display().to_string());
+        let recovery = made.recovery_key.as_ref().map(ExposeSecret::expose_secret);
+        let repository = &made.repository;
+        if let Some(key) = recovery.filter(|_| !app.output.json) {
+            app.progress.warn_plainly(&format!(
+                "Recovery key, shown this once. Print it and keep it away from this machine:\n\n    {key}\n"
+            ));
+        }
+        // Whoever reads the answer has the key now.
+        key_file.into_iter().for_each(secrets::NewKeyFile::keep);
+        let document = json!({
+            "repository": repository.location(), "id": repository.id(), "recovery_key": recovery, "key_file": shown
+        });
+        app.output.report(&document, || {
+            let key_file = shown.as_ref().map(|path| format!(", key file {path}")).unwrap_or_default();
+            format!("repository {} at {}{key_file}", &repository.id()[..8], repository.location())
+        })?;
+        Ok(exit::OK)
+    }
+}

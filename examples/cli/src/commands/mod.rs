@@ -1,0 +1,35 @@
+//! One verb per file.
+
+pub mod backup;
+pub mod check;
+pub mod completions;
+pub mod diff;
+pub mod init;
+pub mod points;
+pub mod restore;
+pub mod show;
+pub mod stats;
+
+mod restore_disks;
+mod restore_stream;
+mod sources;
+mod stdio;
+
+use backstay::Result;
+
+use crate::{app::App, args::Command};
+
+/// Runs a command; gives its exit code.
+pub async fn run(command: Command, app: &App) -> Result<u8> {
+    match command {
+        Command::Init(init) => init.run(app).await,
+        Command::Backup(backup) => backup.run(app).await,
+        Command::Points(points) => points.run(app).await,
+        Command::Show(show) => show.run(app).await,
+        Command::Restore(restore) => restore.run(app).await,
+        Command::Check(check) => check.run(app).await,
+        Command::Diff(diff) => diff.run(app).await,
+        Command::Stats(stats) => stats.run(app).await,
+        Command::Completions(completions) => Ok(completions.run()),
+    }
+}

@@ -1,0 +1,215 @@
+//! Passphrases and key files: where they come from. Never from an argument, which every user of the machine can see.
+
+use std::{
+    io::{IsTerminal, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use backstay::{
+    Context, Error, Result, ResultExt,
+    repository::{Credential, NewSlot, SecretKey},
+};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
+
+use crate::args::Global;
+
+const PASSPHRASE_VARIABLE: &str = "BACKSTAY_PASSPHRASE";
+const KEY_FILE_VARIABLE: &str = "BACKSTAY_KEY_FILE";
+/// No passphrase and no key file is larger.
+const MAX_BYTES: u64 = 64 << 10;
+
+/// What opens a repository: options before variables, key file before passphrase, and at last the terminal.
+pub async fn to_open(global: &Global, ctx: &Context) -> Result<Credential> {
+    let options = [global.passphrase_file.is_some(), global.passphrase_command.is_some(), global.key_file.is_some()];
+    if options.iter().filter(|given| **given).count() > 1 {
+        return Err(Error::invalid_input(
+            "One of --passphrase-file, --passphrase-command and --key-file is enough to open a repository",
+        ));
+    }
+    if let Some(path) = &global.key_file {
+        return read_key_file(path);
+    }
+    if let Some(passphrase) = from_options(global)? {
+        return Ok(Credential::passphrase(passphrase.as_str()));
+    }
+    if let Some(path) = key_file_variable() {
+        return read_key_file(&path);
+    }
+    let passphrase = match from_variable()? {
+        Some(passphrase) => passphrase,
+        None => on_a_thread(ctx, || prompt("Passphrase: ")).await?,
+    };
+    Ok(Credential::passphrase(passphrase.as_str()))
+}
+
+/// The ways into a new repository, and the key file that was made for it.
+pub async fn to_init(global: &Global, ctx: &Context) -> Result<(Vec<NewSlot>, Option<NewKeyFile>)> {
+    if global.passphrase_file.is_some() && global.passphrase_command.is_some() {
+        return Err(Error::invalid_input("Give --passphrase-file or --passphrase-command, not both"));
+    }
+    let key_file = global.key_file.clone().or_else(key_file_variable);
+    let mut passphrase = match from_options(global)? {
+        None => from_variable()?,
+        some => some,
+    };
+    if passphrase.is_none() && key_file.is_none() {
+        passphrase = Some(on_a_thread(ctx, prompt_twice).await?);
+    }
+    let mut slots = Vec::new();
+    if let Some(passphrase) = passphrase {
+        if SecretKey::parse(&passphrase).is_ok() {
+            return Err(Error::invalid_input("A Backstay key cannot be a passphrase; choose another one"));
+        }
+        slots.push(NewSlot::Passphrase(SecretString::from(passphrase.as_str().to_owned())));
+    }
+    let made = match key_file {
+        None => None,
+        Some(path) => {
+            let key = SecretKey::generate(ctx)?;
+            let file = NewKeyFile::write(path, &key)?;
+            slots.push(NewSlot::KeyFile(key));
+            Some(file)
+        }
+    };
+    Ok((slots, made))
+}
+
+/// A key file that is removed again unless it is kept.
+pub struct NewKeyFile {
+    pub path: PathBuf,
+    kept: bool,
+}
+
+impl NewKeyFile {
+    /// Writes the file for its owner alone; nothing is ever overwritten.
+    fn write(path: PathBuf, key: &SecretKey) -> Result<Self> {
+        let failed = |error| Error::io(error, "Make the key file").with_context("path", path.display());
+        let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+        let made = Self { path: path.clone(), kept: false };
+        file.write_all(key.to_text().expose_secret().as_bytes())
+            .and_then(|()| file.write_all(b"\n"))
+            .and_then(|()| file.sync_all())
+            .map_err(failed)?;
+        Ok(made)
+    }
+
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for NewKeyFile {
+    fn drop(&mut self) {
+        if !self.kept {
+            // It opens nothing.
+            let _useless = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn key_file_variable() -> Option<PathBuf> {
+    std::env::var_os(KEY_FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+fn read_key_file(path: &Path) -> Result<Credential> {
+    let text = read_file(path, "Read key file")?;
+    SecretKey::parse(text.trim()).map(Credential::Key).context("path", path.display())
+}
+
+fn from_options(global: &Global) -> Result<Option<Zeroizing<String>>> {
+    let text = match (&global.passphrase_file, &global.passphrase_command) {
+        (Some(path), _) => read_file(path, "Read passphrase file").and_then(checked).context("path", path.display()),
+        (None, Some(command)) => run(command).and_then(checked),
+        (None, None) => return Ok(None),
+    };
+    text.map(Some)
+}
+
+fn from_variable() -> Result<Option<Zeroizing<String>>> {
+    match std::env::var(PASSPHRASE_VARIABLE) {
+        Ok(passphrase) => checked(Zeroizing::new(passphrase)).context("variable", PASSPHRASE_VARIABLE).map(Some),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Error::invalid_input("The passphrase is not UTF-8").with_context("variable", PASSPHRASE_VARIABLE))
+        }
+    }
+}
+
+fn read_file(path: &Path, tried: &str) -> Result<Zeroizing<String>> {
+    let failed = |error| Error::io(error, tried).with_context("path", path.display());
+    let mut bytes = Zeroizing::new(Vec::new());
+    std::fs::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    to_text(&bytes)
+}
+
+fn run(command: &str) -> Result<Zeroizing<String>> {
+    let output = std::process::Command::new("sh").args(["-c", command]).stderr(std::process::Stdio::inherit()).output();
+    let output = output.map_err(|error| Error::io(error, "Run the passphrase command"))?;
+    let bytes = Zeroizing::new(output.stdout);
+    if !output.status.success() {
+        return Err(Error::invalid_input("The passphrase command failed").with_context("status", output.status));
+    }
+    to_text(&bytes)
+}
+
+fn to_text(bytes: &[u8]) -> Result<Zeroizing<String>> {
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(Error::invalid_input("That is too large for a passphrase or a key"));
+    }
+    std::str::from_utf8(bytes)
+        .map(|text| Zeroizing::new(text.to_owned()))
+        .map_err(|_| Error::invalid_input("The passphrase or key is not UTF-8"))
+}
+
+/// Without one newline at the end; never empty.
+fn checked(text: Zeroizing<String>) -> Result<Zeroizing<String>> {
+    let line = text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+    if line.is_empty() {
+        return Err(Error::invalid_input("The passphrase is empty; choose one that nobody guesses"));
+    }
+    Ok(Zeroizing::new(line.to_owned()))
+}
+
+static TERMINAL: OnceLock<(std::fs::File, Termios)> = OnceLock::new();
+
+/// Puts the terminal back as it was when a prompt was cut off by ^C.
+pub fn restore_terminal() {
+    if let Some((terminal, before)) = TERMINAL.get() {
+        // It is gone when this fails.
+        let _gone = tcsetattr(terminal, OptionalActions::Now, before);
+    }
+}
+
+fn prompt(text: &str) -> Result<Zeroizing<String>> {
+    // Standard input may be the data; somebody is there all the same when messages go to a terminal.
+    let somebody_is_there = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
+    let terminal = std::fs::File::options().read(true).write(true).open("/dev/tty").ok().filter(|_| somebody_is_there);
+    let Some(terminal) = terminal else {
+        return Err(Error::invalid_input(
+            "No passphrase: use --passphrase-file, --passphrase-command, --key-file or BACKSTAY_PASSPHRASE where there is no \
+             terminal to ask on",
+        ));
+    };
+    if let Ok(before) = tcgetattr(&terminal) {
+        TERMINAL.get_or_init(|| (terminal, before));
+    }
+    let answer = rpassword::prompt_password(text).map_err(|error| Error::io(error, "Ask for the passphrase"))?;
+    checked(Zeroizing::new(answer))
+}
+
+fn prompt_twice() -> Result<Zeroizing<String>> {
+    let first = prompt("New passphrase: ")?;
+    if *prompt("The same again: ")? != *first {
+        return Err(Error::invalid_input("The two passphrases differ; run it again"));
+    }
+    Ok(first)
+}
+
+/// Asking blocks, and ^C must get through.
+async fn on_a_thread<T: Send + 'static>(ctx: &Context, ask: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    ctx.or_cancelled(ctx.blocking(ask)).await
+}
