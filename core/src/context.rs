@@ -5,7 +5,7 @@ use std::{future::Future, panic::AssertUnwindSafe, sync::Arc};
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Error, EventSink, Limits, NoEvents, Result, Task, TaskId, Timestamp};
+use crate::{BufferPool, Error, EventSink, Limits, NoEvents, Result, Task, TaskId, Timestamp};
 
 /// Tells the time. Time decides when to act, never what is safe.
 pub trait Clock: Send + Sync + 'static {
@@ -75,6 +75,7 @@ pub struct Context {
     spawner: Arc<dyn Spawner>,
     limits: Arc<Limits>,
     cpu: Arc<Semaphore>,
+    buffers: BufferPool,
     parent: Option<TaskId>,
 }
 
@@ -90,6 +91,7 @@ impl Default for Context {
             spawner: Arc::new(TokioSpawner),
             cpu: Arc::new(Semaphore::new(limits.effective_cpu_jobs())),
             limits: Arc::new(limits),
+            buffers: BufferPool::default(),
             parent: None,
         }
     }
@@ -156,6 +158,12 @@ impl Context {
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Large buffers to use again.
+    #[must_use]
+    pub const fn buffers(&self) -> &BufferPool {
+        &self.buffers
     }
 
     /// Now, by the context's clock.

@@ -6,6 +6,7 @@
 //! environment or keeps a global: clock, randomness, threads and cancellation come in with a [`Context`].
 
 pub mod backend;
+pub mod buffer;
 pub mod catalog;
 pub mod context;
 pub mod disk;
@@ -22,6 +23,7 @@ pub mod retention;
 pub mod time;
 
 pub use backend::{BackendCapabilities, ObjectMeta, PutMode, StorageBackend};
+pub use buffer::{BufferPool, PooledBuffer};
 pub use catalog::{Catalog, PointQuery};
 pub use context::{Clock, Context, OsRandom, RandomSource, Spawner, SystemClock, TokioSpawner};
 pub use disk::{ChangeBase, ChangeToken, ChangedBlocks, DiskSink, DiskSource, WriteOrder};

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use super::{
     Repository,
     chunk::DiskChunker,
-    crypto::{FORMAT_VERSION, ObjectType, SUITE, kdf::KdfParameters, sign},
+    crypto::{Domain, FORMAT_VERSION, ObjectType, SUITE, kdf::KdfParameters, sign},
     format::{
         self,
         chain::{ChainRecord, Change, FoldedState, KeysRecord, RosterEntry},
@@ -16,7 +16,7 @@ use super::{
     },
     ids::{ObjectHash, SignerId},
     keys::{Credential, KeyBundle, Keyring, SecretKey, Slot, SlotKind},
-    objects::{Objects, object_hash, put_new},
+    objects::{Objects, SignedBy, object_hash, put_new},
 };
 
 /// One way in, for a new repository.
@@ -134,7 +134,7 @@ impl Repository {
         let signed = sign::sign(
             &bundle.owner_signing_key()?,
             ObjectType::Config,
-            &config.repository,
+            &Domain { repository: config.repository, epoch: 0 },
             &config_key,
             format::encode(&config)?,
         );
@@ -142,14 +142,15 @@ impl Repository {
         let hash = object_hash(&config_object);
 
         let (slots, recovery_key) = make_slots(options, &bundle, hash, config.repository, ctx).await?;
-        // Slots and chain first: a repository without `config` is none, and `init` can be run again after a crash.
+        // The chain first: of two at once one wins here, and the other leaves no slots behind. The config last: without it there is no
+        // repository.
         let objects = Objects::new(Arc::clone(&backend), Arc::new(Keyring::new(config.repository, bundle.clone(), 0)));
+        let (key, record) = (ObjectKey::new("chain/0")?, first_record(&slots, &bundle, ctx));
+        let object = objects.seal_record(&key, ObjectType::Chain, &record, SignedBy::Owner, ctx)?;
+        objects.put_new(&key, object.into(), ctx).await?;
         for slot in &slots {
             objects.put_new(&Slot::key(&slot.id)?, slot.to_object(&bundle)?.into(), ctx).await?;
         }
-        objects
-            .put_record(&ObjectKey::new("chain/0")?, ObjectType::Chain, &first_record(&slots, &bundle, ctx), ctx)
-            .await?;
         put_new(&*backend, &config_key, config_object.into(), ctx).await?;
         Ok(Initialized { repository: Self::new(objects, config), recovery_key })
     }
@@ -218,7 +219,14 @@ fn first_record(slots: &[Slot], bundle: &KeyBundle, ctx: &Context) -> ChainRecor
         number: 0,
         previous: ObjectHash([0; 32]),
         time: ctx.now().as_nanos(),
-        change: Change::Keys(KeysRecord { epoch: 0, roster: slots.iter().map(entry).collect(), sealed: Vec::new() }),
+        change: Change::Keys(KeysRecord {
+            epoch: 0,
+            roster: slots.iter().map(entry).collect(),
+            sealed: Vec::new(),
+            reader_features: Vec::new(),
+            writer_features: Vec::new(),
+            collector_features: Vec::new(),
+        }),
         state: FoldedState::default(),
     }
 }

@@ -36,6 +36,15 @@ pub struct Record<T> {
     pub hash: ObjectHash,
 }
 
+/// Whose key signs a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignedBy {
+    /// That of whoever writes it.
+    Own,
+    /// The owner's, which everybody pins: who may do what.
+    Owner,
+}
+
 /// The hash that other records commit to an object with.
 #[must_use]
 pub fn object_hash(object: &[u8]) -> ObjectHash {
@@ -74,7 +83,7 @@ impl Objects {
         record: &T,
         ctx: &Context,
     ) -> Result<ObjectHash> {
-        let object = self.seal_record(key, kind, record, ctx)?;
+        let object = self.seal_record(key, kind, record, SignedBy::Own, ctx)?;
         let hash = object_hash(&object);
         self.put_new(key, object.into(), ctx).await?;
         Ok(hash)
@@ -86,16 +95,16 @@ impl Objects {
         key: &ObjectKey,
         kind: ObjectType,
         record: &T,
+        signed_by: SignedBy,
         ctx: &Context,
     ) -> Result<Vec<u8>> {
-        let signer = match kind {
-            // Who may do what is the owner's to say, under the key that everybody pins.
-            ObjectType::Chain => self.keyring.bundle().owner_signing_key()?,
-            _ => self.keyring.bundle().signing_key()?,
+        let signer = match signed_by {
+            SignedBy::Own => self.keyring.bundle().signing_key()?,
+            SignedBy::Owner => self.keyring.bundle().owner_signing_key()?,
         };
-        let signed = sign::sign(&signer, kind, self.keyring.repository(), key, format::encode(record)?);
         let epoch = self.keyring.current_epoch()?;
         let domain = self.keyring.domain(epoch.epoch);
+        let signed = sign::sign(&signer, kind, &domain, key, format::encode(record)?);
         envelope::seal(&epoch.structure, &domain, kind, key.as_str().as_bytes(), &format::encode(&signed)?, ctx)
     }
 
@@ -125,7 +134,7 @@ impl Objects {
             let domain = self.keyring.domain(epoch);
             let plain = envelope::open(&keys.structure, &domain, kind, key.as_str().as_bytes(), object)?;
             let signed: sign::Signed = format::decode(&plain, "signed record")?;
-            signed.verify(kind, self.keyring.repository(), key)?;
+            signed.verify(kind, &domain, key)?;
             let body = format::decode(&signed.body, "record")?;
             Ok(Record { body, signer: signed.signer, hash: object_hash(object) })
         };

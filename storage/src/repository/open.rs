@@ -7,11 +7,12 @@ use futures::TryStreamExt;
 
 use super::{
     Repository,
-    crypto::{FORMAT_VERSION, ObjectType, SUITE, sign},
+    crypto::{Domain, FORMAT_VERSION, ObjectType, SUITE, sign},
     format::{
         self,
         config::{Config, MAGIC},
     },
+    ids::ObjectHash,
     keys::{Credential, KeyBundle, Keyring, Slot},
     objects::{Objects, object_hash},
     state,
@@ -35,18 +36,23 @@ impl Repository {
             _ => error,
         })?;
         let config = read_config(&config_key, &object)?;
-        let (slot, bundle) = open_slot(&*backend, &credential, ctx).await?;
-        if slot.repository != config.repository || slot.config != object_hash(&object) || slot.owner != config.owner {
-            return Err(Error::integrity(
-                "The repository's `config` is not the one that its key slots were made for: it was \
-                 damaged or replaced",
-            ));
-        }
+        let (slot, bundle) = open_slot(&*backend, &config, object_hash(&object), &credential, ctx).await?;
         let objects = Objects::new(Arc::clone(&backend), Arc::new(Keyring::new(config.repository, bundle.clone(), 0)));
         let chain = state::Chain::load(&objects, &config.owner).await?;
         if !chain.roster.iter().any(|entry| entry.slot == slot.id) {
             return Err(Error::permission_denied("This key was removed from the repository"));
         }
+        let objects = Objects::new(backend, Arc::new(Keyring::new(config.repository, bundle, chain.epoch)));
+        Ok(Self::new(objects, config))
+    }
+
+    /// Opens a repository with keys that are at hand already and not with those of a slot.
+    #[doc(hidden)]
+    pub async fn open_with_bundle(backend: Arc<dyn StorageBackend>, bundle: KeyBundle) -> Result<Self> {
+        let config_key = ObjectKey::new("config")?;
+        let config = read_config(&config_key, &backend.get(&config_key).await?)?;
+        let objects = Objects::new(Arc::clone(&backend), Arc::new(Keyring::new(config.repository, bundle.clone(), 0)));
+        let chain = state::Chain::load(&objects, &config.owner).await?;
         let objects = Objects::new(backend, Arc::new(Keyring::new(config.repository, bundle, chain.epoch)));
         Ok(Self::new(objects, config))
     }
@@ -74,17 +80,23 @@ fn read_config(key: &ObjectKey, object: &[u8]) -> Result<Config> {
         if signed.signer != config.owner {
             return Err(Error::integrity("The configuration is not signed by the repository's owner"));
         }
-        signed.verify(ObjectType::Config, &config.repository, key)?;
+        signed.verify(ObjectType::Config, &Domain { repository: config.repository, epoch: 0 }, key)?;
         Ok(config)
     };
     read().context("object", key)
 }
 
-async fn open_slot(backend: &dyn StorageBackend, credential: &Credential, ctx: &Context) -> Result<(Slot, KeyBundle)> {
+async fn open_slot(
+    backend: &dyn StorageBackend,
+    config: &Config,
+    config_hash: ObjectHash,
+    credential: &Credential,
+    ctx: &Context,
+) -> Result<(Slot, KeyBundle)> {
     let mut keys: Vec<_> = backend.list(Some(&ObjectKey::new("keys")?)).map_ok(|meta| meta.key).try_collect().await?;
     keys.sort();
     keys.truncate(MAX_SLOTS);
-    let (mut damaged, mut tried) = (None, 0);
+    let (mut damaged, mut foreign, mut own, mut tried) = (None, 0, 0, 0);
     for key in keys {
         let slot = match backend.get(&key).await.and_then(|object| Slot::from_object(&key, &object)) {
             Ok(slot) => slot,
@@ -95,6 +107,12 @@ async fn open_slot(backend: &dyn StorageBackend, credential: &Credential, ctx: &
             }
             Err(error) => return Err(error),
         };
+        // Of another repository: the rest of an `init` that was interrupted or lost a race, which may have the same passphrase.
+        if slot.repository != config.repository || slot.config != config_hash || slot.owner != config.owner {
+            foreign += 1;
+            continue;
+        }
+        own += 1;
         if matches!(credential, Credential::Passphrase(_)) {
             tried += 1;
         }
@@ -114,6 +132,9 @@ async fn open_slot(backend: &dyn StorageBackend, credential: &Credential, ctx: &
         }
     }
     Err(damaged.unwrap_or_else(|| match credential {
+        _ if own == 0 && foreign > 0 => Error::integrity(
+            "The repository's `config` is not the one that its key slots were made for: it was damaged or replaced",
+        ),
         Credential::Passphrase(_) => {
             Error::permission_denied("Wrong passphrase: it opens no key slot of this repository")
         }

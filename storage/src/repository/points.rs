@@ -150,6 +150,13 @@ impl Repository {
         self.select(&state, selector).await?.describe()
     }
 
+    /// The record of a point as it is stored: what tests compare.
+    #[doc(hidden)]
+    pub async fn point_record(&self, selector: &PointSelector) -> Result<PointRecord> {
+        let state = self.state().await?;
+        Ok(self.select(&state, selector).await?.record)
+    }
+
     pub(super) async fn select(&self, state: &State, selector: &PointSelector) -> Result<StoredPoint> {
         if let PointSelector::Id(prefix) = selector {
             let matching: Vec<_> = state.points().filter(|(id, _)| id.to_string().starts_with(prefix)).collect();
@@ -178,8 +185,9 @@ impl Repository {
             let error = Error::new(error.kind(), error.message().to_owned());
             return Err(error.with_context("session", session).with_context("next", "run `check`"));
         }
-        let reads = stream::iter(state.points()).map(|(id, committed)| self.stored_point(id, committed));
-        let mut points: Vec<_> = reads.buffer_unordered(SMALL_READS).try_collect().await?;
+        // Collected first: with a closure over references in it, the compiler would not believe that this future is `Send`.
+        let reads: Vec<_> = state.points().map(|(id, committed)| self.stored_point(id, committed)).collect();
+        let mut points: Vec<_> = stream::iter(reads).buffer_unordered(SMALL_READS).try_collect().await?;
         points.sort_by_key(|point| (point.record.time, point.record.sequence, point.record.session));
         Ok(points)
     }
@@ -205,13 +213,10 @@ impl Repository {
 
     /// The index of all committed sessions that `wanted` picks.
     pub(super) async fn index(&self, state: &State, wanted: impl Fn(&Committed) -> bool) -> Result<Index> {
-        let segments: Vec<_> = state
-            .committed
-            .values()
-            .filter(|session| wanted(session))
-            .flat_map(|session| &session.commit.segments)
-            .collect();
-        let opened = stream::iter(segments).map(|id| self.segment(id)).buffered(SMALL_READS);
+        let sessions = state.committed.values().filter(|session| wanted(session));
+        let segments: Vec<_> =
+            sessions.flat_map(|session| &session.commit.segments).map(|id| self.segment(id)).collect();
+        let opened = stream::iter(segments).buffered(SMALL_READS);
         let mut index = Index::new(INDEX_CACHE_BYTES);
         let mut opened = std::pin::pin!(opened);
         while let Some(segment) = opened.try_next().await? {

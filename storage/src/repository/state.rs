@@ -8,10 +8,11 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::{
     crypto::ObjectType,
     format::{
-        chain::{ChainRecord, Change, RosterEntry},
-        session::{Commit, Outcome, SessionOutcome},
+        chain::{ChainRecord, Change, FoldedState, RosterEntry},
+        session::{Commit, Outcome, SessionOutcome, Tombstone},
     },
     ids::{ObjectHash, SignerId},
+    keys::Capability,
     objects::Objects,
 };
 
@@ -26,6 +27,8 @@ pub struct Chain {
     pub roster: Vec<RosterEntry>,
     /// The epoch that sessions write in.
     pub epoch: u32,
+    /// Everybody who ever was on a roster: what they committed while they were stays committed.
+    ever: Vec<RosterEntry>,
 }
 
 /// The object name of a record of the chain.
@@ -36,7 +39,7 @@ pub fn chain_key(number: u64) -> Result<ObjectKey> {
 impl Chain {
     /// Follows the chain from its first record, checking every link and signature.
     pub async fn load(objects: &Objects, owner: &SignerId) -> Result<Self> {
-        let mut chain = Self { head: 0, roster: Vec::new(), epoch: 0 };
+        let mut chain = Self { head: 0, roster: Vec::new(), epoch: 0, ever: Vec::new() };
         let mut previous = ObjectHash([0; 32]);
         for number in 0.. {
             let record = match objects.get_record::<ChainRecord>(&chain_key(number)?, ObjectType::Chain).await {
@@ -54,8 +57,18 @@ impl Chain {
                 .with_context("record", number));
             }
             match record.body.change {
-                Change::Keys(keys) if record.signer == *owner => {
-                    (chain.roster, chain.epoch) = (keys.roster, keys.epoch)
+                Change::Keys(keys) if record.signer == *owner && record.body.state == FoldedState::default() => {
+                    if let Some(feature) = keys.reader_features.iter().chain(&keys.writer_features).next() {
+                        let error = Error::unsupported(
+                            "The repository uses a feature that this build does not know: use a newer Backstay",
+                        );
+                        return Err(error.with_context("feature", feature));
+                    }
+                    chain.ever.extend(keys.roster.iter().cloned());
+                    (chain.roster, chain.epoch) = (keys.roster, keys.epoch);
+                }
+                Change::Keys(_) if record.signer == *owner => {
+                    return Err(Error::unsupported("The repository has been collected by a newer Backstay: use that"));
                 }
                 Change::Keys(_) => {
                     return Err(Error::integrity("A record of the chain changes keys and is not signed by the owner")
@@ -77,10 +90,9 @@ impl Chain {
         }
     }
 
-    /// Whether this signer may commit restore points.
-    #[must_use]
-    pub fn may_write(&self, signer: &SignerId) -> bool {
-        self.roster.iter().any(|entry| entry.signer == Some(*signer) && entry.capability.may_write())
+    /// Whether this signer is or was authorised for something.
+    fn ever_may(&self, signer: &SignerId, may: impl Fn(Capability) -> bool) -> bool {
+        self.ever.iter().any(|entry| entry.signer == Some(*signer) && may(entry.capability))
     }
 }
 
@@ -148,7 +160,10 @@ impl State {
             state.unsettled.remove(&session);
             match outcome {
                 Ok(record) => state.settle(session, record.body, record.signer),
-                Err(error) if error.kind() == ErrorKind::Integrity => state.unreadable.push((session, error)),
+                // Also one of a version that nobody knows: a flipped bit looks like that.
+                Err(error) if matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Unsupported) => {
+                    state.unreadable.push((session, error));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -159,7 +174,12 @@ impl State {
     }
 
     fn settle(&mut self, session: RestorePointId, outcome: SessionOutcome, signer: SignerId) {
-        if outcome.session != *session.as_bytes() || !self.chain.may_write(&signer) {
+        // Collectors end what seems dead and nothing else.
+        let may = |capability: Capability| match outcome.outcome {
+            Outcome::Commit(_) => capability.may_write(),
+            Outcome::Aborted | Outcome::Fenced => capability != Capability::Reader,
+        };
+        if outcome.session != *session.as_bytes() || !self.chain.ever_may(&signer, may) {
             let error = Error::integrity("The outcome of a session is not signed by one of the repository's writers");
             self.unreadable.push((session, error.with_context("session", session)));
             return;
@@ -172,10 +192,21 @@ impl State {
     async fn load_tombstones(&mut self, objects: &Objects) -> Result<()> {
         let folder = ObjectKey::new("forgotten")?;
         let mut listing = objects.backend().list(Some(&folder));
+        let mut keys = Vec::new();
         while let Some(meta) = listing.try_next().await? {
-            if let Ok(point) = meta.key.name().parse() {
-                self.forgotten.insert(point);
+            keys.push(meta.key);
+        }
+        drop(listing);
+        for key in keys {
+            // A tombstone that is not one must not make a point vanish: it blocks until somebody has looked at it.
+            let tombstone = objects.get_record::<Tombstone>(&key, ObjectType::Forgotten).await?;
+            let point = RestorePointId::from_bytes(tombstone.body.session);
+            let may = |capability| capability != Capability::Reader;
+            if key.name() != point.to_string() || !self.chain.ever_may(&tombstone.signer, may) {
+                return Err(Error::integrity("A tombstone is not signed by anybody who may forget restore points")
+                    .with_context("object", key));
             }
+            self.forgotten.insert(point);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::repository::{
     chunk::{BLOCK_BYTES, Entry, SEGMENT_BYTES},
     ids::NodeId,
     index::{Index, Section},
-    map::{Node, NodeSource, StreamChunk, decode_leaf, decode_node, levels_of, segments_of, stream_chunks},
+    map::{Node, NodeSource, StreamWalk, decode_leaf, decode_node, levels_of, segments_of},
     nodes::StoredNodes,
     points::StoredPoint,
 };
@@ -111,15 +111,14 @@ impl Walk<'_> {
     }
 
     async fn stream(&self, root: Option<NodeId>, report: &mut CheckReport) -> Result<()> {
-        let mut bytes = 0;
-        stream_chunks(self.nodes, root, async |_, chunks: Vec<StreamChunk>| {
+        let (mut bytes, mut walk) = (0, StreamWalk::new(root));
+        while let Some(chunks) = walk.next(self.nodes).await? {
             self.ctx.check()?;
             report.nodes += 1;
             bytes += chunks.iter().map(|chunk| u64::from(chunk.bytes)).sum::<u64>();
             let wanted: Vec<_> = chunks.iter().map(|chunk| (chunk.id.0, chunk.bytes)).collect();
-            self.chunks(&wanted, report).await
-        })
-        .await?;
+            self.chunks(&wanted, report).await?;
+        }
         if bytes != self.size {
             return Err(Error::integrity("A stream is not as long as its restore point says"));
         }

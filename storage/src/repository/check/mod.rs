@@ -92,7 +92,7 @@ impl Repository {
         }
         let structure = ctx.task("check structure", None);
         let ctx_within = ctx.clone().within(&structure);
-        self.check_records(&mut report, &ctx_within).await?;
+        self.check_records(&state, &mut report, &ctx_within).await?;
         let points = self.check_points(&state, &mut report).await?;
         let listing = self.list_packs(&state, &mut report).await?;
         let index = self.check_index(&state, &listing, &mut report, &ctx_within).await?;

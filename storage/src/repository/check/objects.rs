@@ -1,6 +1,6 @@
 //! Records that a check must look at although nobody else reads them: key slots and the openings of sessions.
 
-use backstay_core::{Context, Error, ObjectKey, Result};
+use backstay_core::{Context, Error, ErrorKind, ObjectKey, Result};
 use futures::TryStreamExt;
 
 use super::CheckReport;
@@ -10,10 +10,11 @@ use crate::repository::{
     format::session::{SessionCheckpoint, SessionOpen},
     keys::Slot,
     objects::object_hash,
+    state::{State, session_key},
 };
 
 impl Repository {
-    pub(super) async fn check_records(&self, report: &mut CheckReport, ctx: &Context) -> Result<()> {
+    pub(super) async fn check_records(&self, state: &State, report: &mut CheckReport, ctx: &Context) -> Result<()> {
         let config = ObjectKey::new("config")?;
         let config_hash = report.note(self.backend().get(&config).await)?.map(|object| object_hash(&object));
         for key in self.keys_in("keys").await? {
@@ -25,6 +26,19 @@ impl Repository {
                 report
                     .fault(Error::integrity("A key slot was made for another repository").with_context("object", &key));
             }
+        }
+        for entry in &state.chain.roster {
+            let key = Slot::key(&entry.slot)?;
+            self.must_be_there(
+                &key,
+                "A key slot is missing: whoever opened the repository with it no longer can",
+                report,
+            )
+            .await?;
+        }
+        for session in state.committed.keys() {
+            let key = session_key(session, "open")?;
+            self.must_be_there(&key, "The opening of a committed session is missing", report).await?;
         }
         for key in self.keys_in("sessions").await? {
             ctx.check()?;
@@ -42,6 +56,17 @@ impl Repository {
             }
         }
         Ok(())
+    }
+
+    async fn must_be_there(&self, key: &ObjectKey, missing: &'static str, report: &mut CheckReport) -> Result<()> {
+        match self.backend().head(key).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                report.fault(Error::integrity(missing).with_context("object", key));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn keys_in(&self, folder: &str) -> Result<Vec<ObjectKey>> {

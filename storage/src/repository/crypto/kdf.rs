@@ -36,7 +36,7 @@ impl KdfParameters {
 
     /// Refuses what a hostile slot could ask for to exhaust this machine, and what is too weak to be one of ours.
     pub fn check(&self) -> Result<()> {
-        let fine = (8 * self.lanes.max(1)..=Self::MAX_MEMORY_KIB).contains(&self.memory_kib)
+        let fine = (self.lanes.max(1).saturating_mul(8)..=Self::MAX_MEMORY_KIB).contains(&self.memory_kib)
             && (1..=Self::MAX_PASSES).contains(&self.passes)
             && (1..=Self::MAX_LANES).contains(&self.lanes);
         if fine {

@@ -58,6 +58,15 @@ pub struct KeysRecord {
     /// Keys of a new epoch, sealed to each slot that gets them. Empty when the epoch is the one before.
     #[n(2)]
     pub sealed: Vec<SealedEpoch>,
+    /// Features in use that a reader must know, beyond those of the config, which never changes.
+    #[n(3)]
+    pub reader_features: Vec<String>,
+    /// Features in use that a writer must know.
+    #[n(4)]
+    pub writer_features: Vec<String>,
+    /// Features in use that a collector must know.
+    #[n(5)]
+    pub collector_features: Vec<String>,
 }
 
 /// One authorised slot.

@@ -41,12 +41,15 @@ pub struct SessionCheckpoint {
     /// The session.
     #[cbor(n(0), with = "minicbor::bytes")]
     pub session: [u8; 16],
-    /// Packs put so far.
+    /// Data packs put so far.
     #[n(1)]
     pub packs: Vec<PackId>,
     /// Index segments put so far.
     #[n(2)]
     pub segments: Vec<SegmentId>,
+    /// Packs of map nodes put so far.
+    #[n(3)]
+    pub meta_packs: Vec<PackId>,
 }
 
 /// `sessions/<id>/outcome`: put if absent, so that exactly one of commit, abort and fence wins.
@@ -85,10 +88,25 @@ pub struct Commit {
     /// Hash of the object `points/<session>`.
     #[n(0)]
     pub point: ObjectHash,
-    /// Every pack that the session put.
+    /// Every data pack that the session put.
     #[n(1)]
     pub packs: Vec<PackId>,
     /// Every index segment that the session put.
     #[n(2)]
     pub segments: Vec<SegmentId>,
+    /// Every pack of map nodes that the session put.
+    #[n(3)]
+    pub meta_packs: Vec<PackId>,
+}
+
+/// `forgotten/<session>`: from here on the point does not exist.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Tombstone {
+    /// The session whose point it is.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub session: [u8; 16],
+    /// When, in nanoseconds since 1970. For people.
+    #[n(1)]
+    pub time: i64,
 }

@@ -101,9 +101,23 @@ pub struct Slot {
     /// HPKE box with the [`KeyBundle`].
     #[n(9)]
     pub payload: ByteVec,
-    /// Keyed BLAKE3 under the slot's secret over fields 0 to 9.
-    #[n(10)]
-    pub mac: Option<ByteVec>,
+    /// The bytes that the slot was read from or is written as: what the MAC is over, fields of later versions among them.
+    #[cbor(skip)]
+    encoded: Vec<u8>,
+    #[cbor(skip)]
+    mac: Option<[u8; 32]>,
+}
+
+/// What the owner signs: a slot and its MAC.
+#[derive(Encode, Decode)]
+#[cbor(map)]
+struct SlotWithMac {
+    /// The slot as CBOR.
+    #[n(0)]
+    slot: ByteVec,
+    /// Keyed BLAKE3 over it under the slot's secret; recipients have none.
+    #[n(1)]
+    mac: Option<ByteVec>,
 }
 
 impl Slot {
@@ -132,9 +146,11 @@ impl Slot {
             recipient,
             commitment: commitment(&plain),
             payload: hpke::seal(&recipient, &payload_aad(repository, &id), &plain, ctx)?.into(),
+            encoded: Vec::new(),
             mac: None,
         };
-        slot.mac = Some(slot.mac_under(secret)?.to_vec().into());
+        slot.encoded = format::encode(&slot)?;
+        slot.mac = Some(slot.mac_under(secret));
         Ok(slot)
     }
 
@@ -146,8 +162,9 @@ impl Slot {
     /// The object's bytes: the slot, signed by the owner.
     pub fn to_object(&self, bundle: &KeyBundle) -> Result<Vec<u8>> {
         let key = Self::key(&self.id)?;
-        let signed =
-            sign::sign(&bundle.owner_signing_key()?, ObjectType::Slot, &self.repository, &key, format::encode(self)?);
+        let body = SlotWithMac { slot: self.encoded.clone().into(), mac: self.mac.map(|mac| mac.to_vec().into()) };
+        let domain = slot_domain(self.repository);
+        let signed = sign::sign(&bundle.owner_signing_key()?, ObjectType::Slot, &domain, &key, format::encode(&body)?);
         format::encode(&signed)
     }
 
@@ -157,13 +174,16 @@ impl Slot {
             return Err(Error::integrity("A key slot is far too large").with_context("object", key));
         }
         let signed: sign::Signed = format::decode(object, "key slot")?;
-        let slot: Self = format::decode(&signed.body, "key slot")?;
+        let stored: SlotWithMac = format::decode(&signed.body, "key slot")?;
+        let mut slot: Self = format::decode(&stored.slot, "key slot")?;
+        slot.mac = stored.mac.and_then(|mac| mac.as_slice().try_into().ok());
+        slot.encoded = stored.slot.into();
         if signed.signer != slot.owner || Self::key(&slot.id)? != *key {
             return Err(
                 Error::integrity("A key slot is not what its name or its signature says").with_context("object", key)
             );
         }
-        signed.verify(ObjectType::Slot, &slot.repository, key)?;
+        signed.verify(ObjectType::Slot, &slot_domain(slot.repository), key)?;
         Ok(slot)
     }
 
@@ -176,10 +196,9 @@ impl Slot {
         let forged = || {
             Error::new(ErrorKind::Integrity, "A key slot was damaged or forged; open the repository with another slot")
         };
-        let expected = self.mac_under(secret)?;
-        let mac: [u8; 32] = self.mac.as_ref().and_then(|mac| mac.as_slice().try_into().ok()).ok_or_else(forged)?;
+        let mac = self.mac.ok_or_else(forged)?;
         // BLAKE3's Hash compares in constant time.
-        if blake3::Hash::from_bytes(mac) != expected_hash(&expected) {
+        if blake3::Hash::from_bytes(mac) != blake3::Hash::from_bytes(self.mac_under(secret)) {
             return Err(forged());
         }
         let plain = hpke::open(&private, &payload_aad(self.repository, &self.id), &self.payload)?.ok_or_else(forged)?;
@@ -193,14 +212,9 @@ impl Slot {
         Ok(Some(bundle))
     }
 
-    fn mac_under(&self, secret: &Secret) -> Result<[u8; 32]> {
-        let bare = Self { mac: None, ..self.clone() };
-        Ok(*blake3::keyed_hash(&crypto::subkey(secret, "slot mac"), &format::encode(&bare)?).as_bytes())
+    fn mac_under(&self, secret: &Secret) -> [u8; 32] {
+        *blake3::keyed_hash(&crypto::subkey(secret, "slot mac"), &self.encoded).as_bytes()
     }
-}
-
-const fn expected_hash(bytes: &[u8; 32]) -> blake3::Hash {
-    blake3::Hash::from_bytes(*bytes)
 }
 
 fn commitment(plain: &[u8]) -> ObjectHash {
@@ -208,8 +222,12 @@ fn commitment(plain: &[u8]) -> ObjectHash {
 }
 
 fn payload_aad(repository: [u8; 16], id: &[u8; 16]) -> Vec<u8> {
-    // Slots outlive epochs: their context names epoch 0.
-    Domain { repository, epoch: 0 }.aad(ObjectType::Slot, id)
+    slot_domain(repository).aad(ObjectType::Slot, id)
+}
+
+/// Slots outlive epochs: their context names epoch 0.
+const fn slot_domain(repository: [u8; 16]) -> Domain {
+    Domain { repository, epoch: 0 }
 }
 
 #[cfg(test)]
@@ -248,12 +266,13 @@ mod tests {
         let theirs = KeyBundle::generate(&ctx).unwrap();
         // The attacker knows the public key of my slot, and nothing of my secret.
         let plain = format::encode(&theirs).unwrap();
-        let forged = Slot {
+        let mut forged = Slot {
             owner: SignerId(theirs.owner_signing_key().unwrap().verifying_key().to_bytes()),
             commitment: commitment(&plain),
             payload: hpke::seal(&mine.recipient, &payload_aad([2; 16], &mine.id), &plain, &ctx).unwrap().into(),
             ..mine
         };
+        forged.encoded = format::encode(&forged).unwrap();
         let key = Slot::key(&forged.id).unwrap();
         let parsed = Slot::from_object(&key, &forged.to_object(&theirs).unwrap()).unwrap();
         assert_eq!(parsed.open(&secret).err().map(|error| error.kind()), Some(ErrorKind::Integrity));

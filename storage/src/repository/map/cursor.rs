@@ -36,7 +36,7 @@ impl MapCursor {
     /// The node at `place` on `level` (0 for leaves); none when it is all hole or past the end.
     pub async fn node_id(&mut self, level: u8, place: u64) -> Result<Option<NodeId>> {
         let top = levels_of(self.size);
-        if level > top || (level == top && place > 0) {
+        if level > top || place_at(place, level, top) > 0 {
             return Ok(None);
         }
         if level == top {

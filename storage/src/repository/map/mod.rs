@@ -9,7 +9,7 @@ mod update;
 
 pub use cursor::MapCursor;
 pub use node::{FANOUT, Inner, Node, StreamChild, StreamChunk, decode_leaf, decode_node, encode_inner, encode_leaf};
-pub use stream::{StreamMapBuilder, stream_chunks};
+pub use stream::{StreamMapBuilder, StreamWalk};
 pub use update::MapUpdate;
 
 use async_trait::async_trait;

@@ -92,23 +92,32 @@ impl StreamMapBuilder {
     }
 }
 
-/// Calls `each` for every chunk of a stream, in order, a leaf at a time.
-pub async fn stream_chunks(
-    source: &dyn NodeSource,
-    root: Option<NodeId>,
-    mut each: impl AsyncFnMut(&NodeId, Vec<StreamChunk>) -> Result<()>,
-) -> Result<()> {
-    let mut ahead: Vec<(NodeId, u8)> = root.map(|id| (id, MAX_LEVELS)).into_iter().collect();
-    while let Some((id, below)) = ahead.pop() {
-        let wrong = || Error::integrity("The map of a stream does not make sense").with_context("node", id);
-        match decode_node(&source.node(&id).await?)? {
-            Node::StreamLeaf(chunks) => each(&id, chunks).await?,
-            // Levels fall on the way down, so that no forged map makes a loop.
-            Node::StreamInner(level, children) if level < below => {
-                ahead.extend(children.iter().rev().map(|child| (child.id, level)));
-            }
-            _ => return Err(wrong()),
-        }
+/// Walks the map of a stream, leaf by leaf.
+pub struct StreamWalk {
+    ahead: Vec<(NodeId, u8)>,
+}
+
+impl StreamWalk {
+    /// From the beginning of the stream with this root.
+    #[must_use]
+    pub fn new(root: Option<NodeId>) -> Self {
+        Self { ahead: root.map(|id| (id, MAX_LEVELS)).into_iter().collect() }
     }
-    Ok(())
+
+    /// The chunks of the next leaf; none at the end.
+    pub async fn next(&mut self, source: &dyn NodeSource) -> Result<Option<Vec<StreamChunk>>> {
+        while let Some((id, below)) = self.ahead.pop() {
+            match decode_node(&source.node(&id).await?)? {
+                Node::StreamLeaf(chunks) => return Ok(Some(chunks)),
+                // Levels fall on the way down, so that no forged map makes a loop.
+                Node::StreamInner(level, children) if level < below => {
+                    self.ahead.extend(children.iter().rev().map(|child| (child.id, level)));
+                }
+                _ => {
+                    return Err(Error::integrity("The map of a stream does not make sense").with_context("node", id));
+                }
+            }
+        }
+        Ok(None)
+    }
 }

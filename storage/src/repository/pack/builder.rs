@@ -1,6 +1,6 @@
 //! Fills one pack.
 
-use backstay_core::{Context, Result};
+use backstay_core::{Context, PooledBuffer, Result};
 use bytes::Bytes;
 
 use super::{Directory, FrameRecord, KeyEntry, PAD_BYTES, TRAILER_BYTES, Trailer};
@@ -11,10 +11,10 @@ use crate::repository::{
 };
 
 /// Frames that were sealed together, back to back, on their way into a pack.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SealedBatch {
     /// The frames' bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: PooledBuffer,
     /// Id, plain length and stored length of each.
     pub frames: Vec<([u8; 32], u32, u32)>,
 }
@@ -22,7 +22,7 @@ pub struct SealedBatch {
 /// A pack that is being filled. All its frames are of one session.
 pub struct PackBuilder {
     kind: PackKind,
-    bytes: Vec<u8>,
+    bytes: PooledBuffer,
     directory: Directory,
 }
 
@@ -39,16 +39,17 @@ pub struct FinishedPack {
 }
 
 impl PackBuilder {
-    /// An empty pack with room for `capacity` bytes.
+    /// An empty pack that is filled into `bytes`.
     #[must_use]
-    pub fn new(kind: PackKind, key: KeyEntry, capacity: usize) -> Self {
+    pub fn new(kind: PackKind, key: KeyEntry, mut bytes: PooledBuffer) -> Self {
+        bytes.clear();
         let directory = Directory { keys: vec![key], frames: Vec::new() };
-        Self { kind, bytes: Vec::with_capacity(capacity), directory }
+        Self { kind, bytes, directory }
     }
 
     /// Bytes of frames so far.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.bytes.len()
     }
 
@@ -56,11 +57,6 @@ impl PackBuilder {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.directory.frames.is_empty()
-    }
-
-    /// Makes room for a pack of `bytes` in one step, so that a growing pack is not copied again and again.
-    pub fn reserve_up_to(&mut self, bytes: usize) {
-        self.bytes.reserve(bytes.saturating_sub(self.bytes.len()));
     }
 
     /// Adds frames.
@@ -85,7 +81,7 @@ impl PackBuilder {
         let trailer = Trailer { kind: self.kind, directory_bytes: sealed.len() as u32, salt };
         self.bytes.extend_from_slice(&trailer.encode());
         let id = PackId(*blake3::hash(&self.bytes).as_bytes());
-        Ok(FinishedPack { id, kind: self.kind, bytes: self.bytes.into(), directory: self.directory })
+        Ok(FinishedPack { id, kind: self.kind, bytes: self.bytes.into_bytes(), directory: self.directory })
     }
 }
 
@@ -101,7 +97,7 @@ mod tests {
         let domain = Domain { repository: [1; 16], epoch: 0 };
         let mut ids = Vec::new();
         for size in [1_usize, 1000, 65_000, 65_536, 200_000] {
-            let mut builder = PackBuilder::new(PackKind::Data, key.clone(), 0);
+            let mut builder = PackBuilder::new(PackKind::Data, key.clone(), ctx.buffers().take(0));
             builder.push(&vec![7; size], [([9; 32], 5, size as u32)]);
             let pack = builder.finish(&[8; 32], &domain, &ctx).unwrap();
             assert!(pack.bytes.len().is_multiple_of(PAD_BYTES));

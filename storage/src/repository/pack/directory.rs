@@ -28,10 +28,7 @@ impl Trailer {
         let mut bytes = [0; TRAILER_BYTES];
         bytes[..8].copy_from_slice(MAGIC);
         bytes[8..10].copy_from_slice(&crate::repository::crypto::FORMAT_VERSION.to_le_bytes());
-        bytes[10] = match self.kind {
-            PackKind::Data => 0,
-            PackKind::Meta => 1,
-        };
+        bytes[10] = self.kind as u8;
         bytes[12..16].copy_from_slice(&self.directory_bytes.to_le_bytes());
         bytes[16..].copy_from_slice(&self.salt);
         bytes
@@ -51,8 +48,8 @@ impl Trailer {
             )));
         }
         let kind = match bytes[10] {
-            0 => PackKind::Data,
-            1 => PackKind::Meta,
+            1 => PackKind::Data,
+            2 => PackKind::Meta,
             _ => return Err(damaged()),
         };
         let directory_bytes = u32::from_le_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]);

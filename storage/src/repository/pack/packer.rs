@@ -78,11 +78,11 @@ impl Packer {
             let mut at = 0;
             for (id, plain, stored) in batch.frames {
                 let end = at + stored as usize;
-                // A pack that grows by halves would double its memory; most are small, so only the second half is reserved.
-                let builder = current.get_or_insert_with(|| PackBuilder::new(self.kind, self.key.clone(), 0));
-                if builder.len() > self.nominal / 8 {
-                    builder.reserve_up_to(self.nominal + (1 << 20));
-                }
+                let builder = current.get_or_insert_with(|| {
+                    // Small incrementals fill a few per cent of a pack: a large buffer is for those that need it.
+                    let buffer = self.ctx.buffers().take(first_room(self.nominal, batch.bytes.len()));
+                    PackBuilder::new(self.kind, self.key.clone(), buffer)
+                });
                 builder.push(&batch.bytes[at..end], [(id, plain, stored)]);
                 at = end;
                 if builder.len() >= self.nominal {
@@ -130,6 +130,11 @@ impl Packer {
         }
         Ok(stored)
     }
+}
+
+/// Room to begin a pack with: for all of it when the first frames come in bulk.
+const fn first_room(nominal: usize, batch: usize) -> usize {
+    if batch > nominal / 16 { nominal + (2 << 20) } else { 1 << 20 }
 }
 
 fn joined(done: Result<Result<StoredPack>, tokio::task::JoinError>) -> Result<StoredPack> {

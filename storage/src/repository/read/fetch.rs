@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use backstay_core::{Context, Error, Result, ResultExt};
+use backstay_core::{BufferPool, Context, Error, ErrorKind, Result, ResultExt};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 
@@ -18,7 +18,7 @@ use crate::repository::{
 };
 
 /// The most bytes of a pack that one request asks for.
-const MAX_RUN_BYTES: u64 = 4 << 20;
+const MAX_RUN_BYTES: u64 = 1 << 20;
 /// Bytes that are read and thrown away rather than made a request of their own.
 const MAX_GAP_BYTES: u64 = 64 << 10;
 
@@ -50,6 +50,7 @@ pub struct ChunkReader {
 }
 
 /// Frames of one pack that lie close together.
+#[derive(Clone)]
 struct Run {
     pack: PackId,
     frames: Vec<(Location, Wanted)>,
@@ -93,11 +94,7 @@ impl ChunkReader {
             let at = found.ok_or_else(|| {
                 Error::integrity("A chunk is in no index segment: run `check`").with_context("at", wanted.at)
             })?;
-            if at.plain != wanted.plain || at.plain > MAX_CHUNK_BYTES {
-                return Err(Error::integrity("The index and the map disagree about the size of a chunk")
-                    .with_context("pack", at.pack));
-            }
-            placed.push((at, wanted));
+            placed.push((self.of_size(at, &wanted).await?, wanted));
         }
         placed.sort_by_key(|(at, wanted)| (at.pack, at.offset, wanted.at));
         let mut runs: Vec<Run> = Vec::new();
@@ -117,7 +114,27 @@ impl ChunkReader {
         Ok(runs)
     }
 
+    /// The copy that is as long as the map says. A record that another writer put may be false; the next may not.
+    async fn of_size(&self, at: Location, wanted: &Wanted) -> Result<Location> {
+        let fits = |at: &Location| at.plain == wanted.plain && at.plain <= MAX_CHUNK_BYTES;
+        if fits(&at) {
+            return Ok(at);
+        }
+        let copies = self.index.find_all(Section::Data, &wanted.id.0).await?;
+        copies.into_iter().find(fits).ok_or_else(|| {
+            Error::integrity("The index and the map disagree about the size of a chunk").with_context("pack", at.pack)
+        })
+    }
+
+    /// A run as one piece, or, when something in it is damaged, each chunk from whichever of its copies is whole.
     async fn fetch(&self, run: Run, ctx: &Context) -> Result<Vec<Piece>> {
+        match self.fetch_run(run.clone(), ctx).await {
+            Err(error) if error.kind() == ErrorKind::Integrity => self.fetch_copies(&run, error, ctx).await,
+            fetched => fetched,
+        }
+    }
+
+    async fn fetch_run(&self, run: Run, ctx: &Context) -> Result<Vec<Piece>> {
         ctx.check()?;
         let packs = self.repository.packs();
         let opened = packs.open(PackKind::Data, &run.pack).await?;
@@ -126,45 +143,91 @@ impl ChunkReader {
         let end = run.frames.iter().map(|(at, _)| u64::from(at.offset) + u64::from(at.stored)).max().unwrap_or(start);
         let bytes = packs.fetch(PackKind::Data, &run.pack, start..end).await?;
         let (pack, ids) = (run.pack, self.ids.clone());
-        ctx.cpu(move || unpack(&run, &opened, &ids, start, bytes)).await.context("pack", pack)
+        let buffers = ctx.buffers().clone();
+        ctx.cpu(move || unpack(&run, &opened, &ids, start, bytes, &buffers)).await.context("pack", pack)
+    }
+
+    async fn fetch_copies(&self, run: &Run, error: Error, ctx: &Context) -> Result<Vec<Piece>> {
+        let mut pieces = Vec::with_capacity(run.frames.len());
+        let mut first = Some(error);
+        for (_, wanted) in &run.frames {
+            let copies = self.index.find_all(Section::Data, &wanted.id.0).await?;
+            let mut whole = None;
+            for at in copies.into_iter().filter(|at| at.plain == wanted.plain) {
+                match self.fetch_run(Run { pack: at.pack, frames: vec![(at, *wanted)] }, ctx).await {
+                    Ok(fetched) => {
+                        whole = Some(fetched);
+                        break;
+                    }
+                    Err(error) if error.kind() == ErrorKind::Integrity => first = first.or(Some(error)),
+                    Err(error) => return Err(error),
+                }
+            }
+            let lost = || first.take().unwrap_or_else(|| Error::integrity("No copy of a chunk is whole"));
+            pieces.extend(whole.ok_or_else(lost)?);
+        }
+        Ok(pieces)
     }
 }
 
-fn unpack(run: &Run, opened: &OpenedPack, ids: &IdKeys, start: u64, bytes: Bytes) -> Result<Vec<Piece>> {
-    let mut pieces: Vec<(u64, Vec<u8>)> = Vec::new();
-    let mut sealed = Vec::new();
-    let mut last: Option<(u32, usize, usize, usize)> = None;
-    for (at, wanted) in &run.frames {
-        let extends = pieces.last().is_some_and(|(from, plain)| from + plain.len() as u64 == wanted.at);
-        if !extends {
-            pieces.push((wanted.at, Vec::with_capacity(wanted.plain as usize)));
-        }
-        let index = pieces.len() - 1;
-        // The same frame again: its bytes are there already.
-        if let Some((offset, piece, from, to)) = last
-            && offset == at.offset
-        {
-            let again = pieces[piece].1[from..to].to_vec();
-            pieces[index].1.extend_from_slice(&again);
-            continue;
-        }
-        let from = (u64::from(at.offset) - start) as usize;
-        let frame_bytes = bytes.get(from..from + at.stored as usize);
-        let frame_bytes =
-            frame_bytes.ok_or_else(|| Error::integrity("A pack is shorter than the index says: it was cut off"))?;
-        sealed.clear();
-        sealed.extend_from_slice(frame_bytes);
-        let key = opened.key_at(at.offset)?;
-        let (codec, payload) = frame::open(&key.key, &key.domain, ObjectType::Chunk, &wanted.id.0, &mut sealed)?;
-        let plain = &mut pieces[index].1;
-        let begin = plain.len();
-        plain.resize(begin + wanted.plain as usize, 0);
-        decompress(codec, payload, &mut plain[begin..])?;
-        // The frame opened, so its writer sealed it; whether the writer sealed what the id says only the hash tells.
-        if ids.chunk_id(&plain[begin..]) != wanted.id {
-            return Err(Error::integrity("A chunk is not what its id says: its writer stored something else"));
-        }
-        last = Some((at.offset, index, begin, plain.len()));
+/// Opens and unpacks a run into one buffer, of which the pieces are slices.
+fn unpack(
+    run: &Run,
+    opened: &OpenedPack,
+    ids: &IdKeys,
+    start: u64,
+    bytes: Bytes,
+    buffers: &BufferPool,
+) -> Result<Vec<Piece>> {
+    let total = run.frames.iter().map(|(_, wanted)| wanted.plain as usize).sum();
+    let mut plain = buffers.take(total);
+    if plain.len() < total {
+        plain.resize(total, 0);
     }
-    Ok(pieces.into_iter().map(|(at, plain)| Piece { at, bytes: plain.into() }).collect())
+    // Frames are opened where they lie when nobody else holds the bytes.
+    let mut sealed = bytes.try_into_mut().unwrap_or_else(|shared| bytes::BytesMut::from(&shared[..]));
+    let mut pieces: Vec<(u64, std::ops::Range<usize>)> = Vec::new();
+    let (mut at_byte, mut last) = (0, None);
+    for (at, wanted) in &run.frames {
+        let end = at_byte + wanted.plain as usize;
+        match last {
+            // The same frame again: its content is there already.
+            Some((offset, id, from)) if offset == at.offset && id == wanted.id => {
+                plain.copy_within(from..from + wanted.plain as usize, at_byte);
+            }
+            _ => {
+                let from = (u64::from(at.offset) - start) as usize;
+                let frame = sealed.get_mut(from..from + at.stored as usize);
+                let frame =
+                    frame.ok_or_else(|| Error::integrity("A pack is shorter than the index says: it was cut off"))?;
+                unpack_frame(opened, at, &wanted.id, frame, ids, &mut plain[at_byte..end])?;
+            }
+        }
+        last = Some((at.offset, wanted.id, at_byte));
+        match pieces.last_mut() {
+            Some((from, range)) if *from + range.len() as u64 == wanted.at => range.end = end,
+            _ => pieces.push((wanted.at, at_byte..end)),
+        }
+        at_byte = end;
+    }
+    let plain = plain.into_bytes();
+    Ok(pieces.into_iter().map(|(at, range)| Piece { at, bytes: plain.slice(range) }).collect())
+}
+
+fn unpack_frame(
+    opened: &OpenedPack,
+    at: &Location,
+    id: &ChunkId,
+    frame: &mut [u8],
+    ids: &IdKeys,
+    plain: &mut [u8],
+) -> Result<()> {
+    let key = opened.key_at(at.offset)?;
+    let (codec, payload) = frame::open(&key.key, &key.domain, ObjectType::Chunk, &id.0, frame)?;
+    decompress(codec, payload, plain)?;
+    // The frame opened, so its writer sealed it; whether the writer sealed what the id says only the hash tells.
+    if ids.chunk_id(plain) != *id {
+        return Err(Error::integrity("A chunk is not what its id says: its writer stored something else"));
+    }
+    Ok(())
 }

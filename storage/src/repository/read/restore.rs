@@ -3,9 +3,13 @@
 use std::ops::Range;
 
 use backstay_core::{Context, DiskSink, DiskSource, Error, Result, Task, WriteOrder};
-use futures::{TryStreamExt, stream::FuturesOrdered};
+use futures::{
+    Stream, TryStreamExt,
+    future::{Either, select},
+    stream::{FuturesOrdered, FuturesUnordered},
+};
 
-use super::{StoredDisk, Wanted, disk::placed};
+use super::{StoredDisk, Wanted, disk::placed, fetch::Piece};
 use crate::repository::{
     chunk::{Entry, SEGMENT_BYTES},
     map::MapCursor,
@@ -47,12 +51,7 @@ impl StoredDisk {
                 break;
             }
             let pieces = self.chunks.read(wanted, ctx).await?;
-            let written = pieces.try_for_each_concurrent(ctx.limits().effective_windows(), |batch| async move {
-                for piece in batch {
-                    write_clipped(sink, range, piece.at, piece.bytes).await?;
-                }
-                Ok(())
-            });
+            let written = write_batches(pieces, sink, range, ctx.limits().effective_windows());
             ctx.or_cancelled(written).await?;
             let now = (segment * SEGMENT_BYTES).min(range.end);
             task.advance(now.saturating_sub(done));
@@ -126,6 +125,48 @@ impl StoredDisk {
 async fn next_in(cursor: &mut MapCursor, from: u64, range: &Range<u64>) -> Result<Option<u64>> {
     let next = cursor.next_leaf(from).await?.map(|(segment, _)| segment);
     Ok(next.filter(|segment| segment * SEGMENT_BYTES < range.end))
+}
+
+/// Writes several batches at once while the next ones come in. No adaptor with a closure does it: one over borrowed values would
+/// make a future of which the compiler does not believe that it can be spawned.
+async fn write_batches(
+    batches: impl Stream<Item = Result<Vec<Piece>>>,
+    sink: &dyn DiskSink,
+    range: &Range<u64>,
+    at_once: usize,
+) -> Result<()> {
+    let mut batches = std::pin::pin!(batches);
+    let mut running = FuturesUnordered::new();
+    let mut ended = false;
+    loop {
+        let next = if ended || running.len() >= at_once.max(1) {
+            match running.try_next().await? {
+                Some(()) => continue,
+                None => return Ok(()),
+            }
+        } else if running.is_empty() {
+            batches.try_next().await?
+        } else {
+            match select(batches.try_next(), running.try_next()).await {
+                Either::Left((next, _)) => next?,
+                Either::Right((written, _)) => {
+                    written?;
+                    continue;
+                }
+            }
+        };
+        match next {
+            Some(batch) => running.push(write_batch(sink, range, batch)),
+            None => ended = true,
+        }
+    }
+}
+
+async fn write_batch(sink: &dyn DiskSink, range: &Range<u64>, batch: Vec<Piece>) -> Result<()> {
+    for piece in batch {
+        write_clipped(sink, range, piece.at, piece.bytes).await?;
+    }
+    Ok(())
 }
 
 /// Writes the part of a piece that lies in the range.

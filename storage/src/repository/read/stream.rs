@@ -2,14 +2,21 @@
 
 use std::sync::Arc;
 
-use backstay_core::{Context, Error, Result};
+use backstay_core::{Context, Error, Result, Task};
 use bytes::Bytes;
 use futures::TryStreamExt;
 
-use super::{ChunkReader, Wanted};
+use super::{ChunkReader, Wanted, fetch::Piece};
 use crate::repository::{
-    Repository, format::point::StreamEntry, map::stream_chunks, nodes::StoredNodes, points::PointSelector,
+    Repository,
+    format::point::StreamEntry,
+    map::{StreamChunk, StreamWalk},
+    nodes::StoredNodes,
+    points::PointSelector,
 };
+
+/// Chunks of a stream in memory at once: 64 MiB at most.
+const PART_CHUNKS: usize = 256;
 
 /// A stream of a restore point, to be read from its beginning.
 pub struct StoredStream {
@@ -34,12 +41,10 @@ impl Repository {
             return Err(Error::integrity("An attachment is far too large").with_context("attachment", name));
         }
         let mut bytes = Vec::with_capacity(stream.size() as usize);
-        stream
-            .read_all(ctx, async |piece| {
-                bytes.extend_from_slice(&piece);
-                Ok(())
-            })
-            .await?;
+        let mut parts = stream.parts(ctx);
+        while let Some(pieces) = parts.next().await? {
+            pieces.iter().for_each(|piece| bytes.extend_from_slice(&piece.bytes));
+        }
         Ok(bytes.into())
     }
 
@@ -69,32 +74,57 @@ impl StoredStream {
 
     /// Hands its bytes over in order, some 64 MiB of memory at most whatever its size.
     pub async fn read_all(&self, ctx: &Context, mut each: impl AsyncFnMut(Bytes) -> Result<()>) -> Result<()> {
-        let task = ctx.task(&self.entry.name, Some(self.entry.size));
-        let mut at = 0;
-        stream_chunks(&self.nodes, self.entry.root, async |_, chunks| {
-            // A leaf may stand for 256 MiB: a part of it at a time.
-            for part in chunks.chunks(256) {
-                let mut wanted = Vec::with_capacity(part.len());
-                for chunk in part {
-                    wanted.push(Wanted { id: chunk.id, plain: chunk.bytes, at });
-                    at += u64::from(chunk.bytes);
-                }
-                let pieces: Vec<_> = self.chunks.read(wanted, ctx).await?.try_collect().await?;
-                let mut pieces: Vec<_> = pieces.into_iter().flatten().collect();
-                pieces.sort_by_key(|piece| piece.at);
-                for piece in pieces {
-                    ctx.check()?;
-                    task.advance(piece.bytes.len() as u64);
-                    each(piece.bytes).await?;
-                }
+        let mut parts = self.parts(ctx);
+        while let Some(pieces) = parts.next().await? {
+            for piece in pieces {
+                ctx.check()?;
+                each(piece.bytes).await?;
             }
-            Ok(())
-        })
-        .await?;
-        if at != self.entry.size {
-            return Err(Error::integrity("A stream is not as long as its restore point says")
-                .with_context("stream", &self.entry.name));
         }
         Ok(())
+    }
+
+    fn parts<'a>(&'a self, ctx: &'a Context) -> Parts<'a> {
+        let task = ctx.task(&self.entry.name, Some(self.entry.size));
+        Parts { stream: self, walk: StreamWalk::new(self.entry.root), leaf: Vec::new().into_iter(), at: 0, task, ctx }
+    }
+}
+
+/// Reads a stream part by part.
+struct Parts<'a> {
+    stream: &'a StoredStream,
+    walk: StreamWalk,
+    /// What is left of the last leaf, which may stand for 256 MiB.
+    leaf: std::vec::IntoIter<StreamChunk>,
+    at: u64,
+    task: Task,
+    ctx: &'a Context,
+}
+
+impl Parts<'_> {
+    /// The next bytes in order; none when the stream has come to its end as it must.
+    async fn next(&mut self) -> Result<Option<Vec<Piece>>> {
+        self.ctx.check()?;
+        if self.leaf.len() == 0 {
+            match self.walk.next(&self.stream.nodes).await? {
+                Some(chunks) => self.leaf = chunks.into_iter(),
+                None if self.at == self.stream.entry.size => return Ok(None),
+                None => {
+                    return Err(Error::integrity("A stream is not as long as its restore point says")
+                        .with_context("stream", &self.stream.entry.name));
+                }
+            }
+        }
+        let from = self.at;
+        let mut wanted = Vec::with_capacity(PART_CHUNKS);
+        for chunk in self.leaf.by_ref().take(PART_CHUNKS) {
+            wanted.push(Wanted { id: chunk.id, plain: chunk.bytes, at: self.at });
+            self.at += u64::from(chunk.bytes);
+        }
+        let pieces: Vec<_> = self.stream.chunks.read(wanted, self.ctx).await?.try_collect().await?;
+        let mut pieces: Vec<_> = pieces.into_iter().flatten().collect();
+        pieces.sort_by_key(|piece| piece.at);
+        self.task.advance(self.at - from);
+        Ok(Some(pieces))
     }
 }

@@ -51,7 +51,7 @@ impl WriteSession {
         let record = self.record(&details)?;
         let point = objects.put_record(&point_key(&self.id)?, ObjectType::Point, &record, &self.ctx).await?;
         self.ctx.check()?;
-        let commit = Commit { point, packs: written.packs, segments: written.segments };
+        let commit = Commit { point, packs: written.packs, segments: written.segments, meta_packs: written.meta_packs };
         let outcome = SessionOutcome {
             session: *self.id.as_bytes(),
             token: self.ctx.random()?,

@@ -17,6 +17,9 @@ use crate::repository::{
     map::{MapCursor, MapUpdate, segments_of},
 };
 
+/// A segment shorter than the chunker's shortest hole is read whole: all zero it has no leaf, which a splice cannot tell.
+const SHORT_BYTES: u64 = 16 * 4096;
+
 /// How to write a disk.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -245,7 +248,8 @@ impl WriteSession {
             let ranges: Vec<_> = dirty.within(bounds.clone()).collect();
             let dirty_bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
             // Where most of a segment is dirty it is read in one piece, holes left out.
-            let next = if segment * SEGMENT_BYTES >= old_size || dirty_bytes * 2 > bounds.end - bounds.start {
+            let whole = segment * SEGMENT_BYTES >= old_size || dirty_bytes * 2 > bounds.end - bounds.start;
+            let next = if whole || bounds.end - bounds.start < SHORT_BYTES {
                 let data = walk.segment(segment).await?;
                 let old = Some((cursor.node_id(0, segment).await?, cursor.leaf(segment).await?));
                 SegmentJob::whole(self, job, segment, data, old)
@@ -256,10 +260,20 @@ impl WriteSession {
             pipeline.start(next).await?;
             from = segment + 1;
         }
-        // Where the disk was cut off, the nodes above its new end are the parent's no longer.
+        // Where the disk was cut off, the nodes above its new end are the parent's no longer; nor is the leaf, when the cut went
+        // through its segment.
         if size < old_size && count > 0 && from < count {
-            let old = cursor.node_id(0, count - 1).await?;
-            pipeline.start(SegmentJob::keep(count - 1, old)).await?;
+            let last = count - 1;
+            let old = (cursor.node_id(0, last).await?, cursor.leaf(last).await?);
+            pipeline
+                .start(if size.is_multiple_of(SEGMENT_BYTES) {
+                    SegmentJob::keep(last, old.0)
+                } else if size % SEGMENT_BYTES < SHORT_BYTES {
+                    SegmentJob::whole(self, job, last, walk.segment(last).await?, Some(old))
+                } else {
+                    SegmentJob::splice(self, job, last, Vec::new(), old, cursor.segment_bytes(last))
+                })
+                .await?;
         }
         pipeline.finish().await
     }

@@ -11,10 +11,13 @@ use super::{
     store::{ChunkStore, NewChunk},
 };
 use crate::repository::{
-    chunk::{BLOCK_BYTES, Entry, SEGMENT_BYTES, Splice, cut_segment},
+    chunk::{BLOCK_BYTES, Entry, SEGMENT_BYTES, Splice, cut_segment, is_zero},
     ids::NodeId,
     map::{NodeSink, encode_leaf},
 };
+
+/// Bytes that are read at once where a segment has holes.
+const STEP_BYTES: u64 = 2 << 20;
 
 /// A segment's leaf as the parent has it: its id and its entries.
 pub type OldLeaf = (Option<NodeId>, Vec<Entry>);
@@ -104,7 +107,11 @@ impl Shared {
         if data.is_empty() {
             return Ok(SegmentResult { segment, leaf: None, progress });
         }
-        let plain: Bytes = self.read_extents(&bounds, &data).await?.into();
+        let plain = self.read_extents(&bounds, &data).await?;
+        // Zeroes are the same whether the source calls them a hole or data; the chunker knows no hole of less than 16 blocks.
+        if is_zero(&plain) {
+            return Ok(SegmentResult { segment, leaf: None, progress });
+        }
         let (chunker, keys, cut) = (self.job.chunker, self.store.ids().clone(), plain.clone());
         let entries = self.ctx.cpu(move || Ok(cut_segment(chunker, &keys, &cut))).await?;
         if let Some((leaf, old)) = &old
@@ -127,20 +134,31 @@ impl Shared {
     }
 
     /// The segment's bytes, holes as zeroes that nobody had to read.
-    async fn read_extents(&self, bounds: &Range<u64>, data: &[Range<u64>]) -> Result<Vec<u8>> {
+    async fn read_extents(&self, bounds: &Range<u64>, data: &[Range<u64>]) -> Result<Bytes> {
+        let len = (bounds.end - bounds.start) as usize;
+        let mut plain = self.ctx.buffers().take(len);
         if let [only] = data
             && only == bounds
         {
-            return self.job.read(bounds.clone(), Vec::new()).await;
+            let read = self.job.read(bounds.clone(), plain.take_out()).await?;
+            plain.put_back(read);
+            return Ok(plain.into_bytes());
         }
-        let mut plain = vec![0; (bounds.end - bounds.start) as usize];
-        let mut buffer = Vec::new();
+        plain.clear();
+        plain.resize(len, 0);
+        let mut scratch = self.ctx.buffers().take(STEP_BYTES as usize);
         for range in data {
-            buffer = self.job.read(range.clone(), buffer).await?;
-            let at = (range.start - bounds.start) as usize;
-            plain[at..at + buffer.len()].copy_from_slice(&buffer);
+            let mut from = range.start;
+            while from < range.end {
+                let to = range.end.min(from + STEP_BYTES);
+                let read = self.job.read(from..to, scratch.take_out()).await?;
+                let at = (from - bounds.start) as usize;
+                plain[at..at + read.len()].copy_from_slice(&read);
+                scratch.put_back(read);
+                from = to;
+            }
         }
-        Ok(plain)
+        Ok(plain.into_bytes())
     }
 
     async fn splice(self, segment: u64, dirty: Vec<Range<u64>>, old: OldLeaf, old_bytes: u64) -> Result<SegmentResult> {
@@ -167,7 +185,10 @@ impl Shared {
             let Some(wanted) = wanted else { break };
             let from = bounds.start + u64::from(wanted.start) * block;
             let to = (bounds.start + u64::from(wanted.end) * block).min(bounds.end);
-            let read = self.job.read(from..to, Vec::new()).await?;
+            let mut buffer = self.ctx.buffers().take((to - from) as usize);
+            let read = self.job.read(from..to, buffer.take_out()).await?;
+            buffer.put_back(read);
+            let read = buffer.into_bytes();
             splice = self
                 .ctx
                 .cpu(move || {

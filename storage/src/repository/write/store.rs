@@ -29,6 +29,9 @@ use crate::repository::{
 /// Records that wait for a segment of their own: some 12 MiB of them.
 const FLUSH_RECORDS: usize = 256 << 10;
 
+/// Bytes of content that are sealed as one job: enough to be worth a thread, little enough to hold several of.
+const SEAL_BYTES: usize = 4 << 20;
+
 /// The object name of an index segment.
 pub fn segment_key(id: &SegmentId) -> Result<ObjectKey> {
     ObjectKey::new(format!("index/{}", id.to_hex()))
@@ -69,8 +72,10 @@ struct Pending {
 /// What a session has put.
 #[derive(Clone, Debug, Default)]
 pub struct Written {
-    /// Its packs.
+    /// Its data packs.
     pub packs: Vec<PackId>,
+    /// Its packs of map nodes.
+    pub meta_packs: Vec<PackId>,
     /// Its segments.
     pub segments: Vec<SegmentId>,
 }
@@ -150,11 +155,20 @@ impl ChunkStore {
         }
         let bytes: u64 = chunks.iter().map(|(_, plain)| plain.len() as u64).sum();
         self.new_bytes.fetch_add(bytes, Ordering::Relaxed);
-        let (key, domain, compression, ctx) =
-            (Arc::clone(&self.data_key), self.domain, self.compression, self.ctx.clone());
-        let batch = self.ctx.cpu(move || seal_chunks(&key, &domain, compression, &chunks, &ctx)).await?;
-        let stored = self.data.append(batch).await?;
-        self.note(stored).await
+        let mut rest = chunks.into_iter().peekable();
+        while rest.peek().is_some() {
+            let (mut some, mut bytes) = (Vec::new(), 0);
+            while let Some(chunk) = rest.next_if(|(_, plain)| bytes == 0 || bytes + plain.len() <= SEAL_BYTES) {
+                bytes += chunk.1.len();
+                some.push(chunk);
+            }
+            let (key, domain, compression, ctx) =
+                (Arc::clone(&self.data_key), self.domain, self.compression, self.ctx.clone());
+            let batch = self.ctx.cpu(move || seal_chunks(&key, &domain, compression, &some, &ctx)).await?;
+            let stored = self.data.append(batch).await?;
+            self.note(stored).await?;
+        }
+        Ok(())
     }
 
     /// Picks what must be stored and makes sure that nobody else of this session does it too.
@@ -193,7 +207,12 @@ impl ChunkStore {
             let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
             for pack in stored {
                 self.stored_bytes.fetch_add(pack.size, Ordering::Relaxed);
-                self.written.lock().unwrap_or_else(PoisonError::into_inner).packs.push(pack.id);
+                let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+                match pack.kind {
+                    PackKind::Data => written.packs.push(pack.id),
+                    PackKind::Meta => written.meta_packs.push(pack.id),
+                }
+                drop(written);
                 pending.records += pack.frames.len();
                 pending.packs.push(pack);
             }
@@ -264,7 +283,8 @@ impl NodeSink for ChunkStore {
         let id = self.repository.objects().keyring().node_id(&node)?;
         let new = self.claim(Section::Meta, vec![(ChunkId(id.0), node.into())]).await?;
         if let Some((_, node)) = new.first() {
-            let mut batch = SealedBatch::default();
+            let mut batch = SealedBatch { bytes: self.ctx.buffers().take(node.len()), frames: Vec::new() };
+            batch.bytes.clear();
             let codec = frame::Codec::Raw;
             frame::seal(
                 &self.node_key,
@@ -292,7 +312,10 @@ fn seal_chunks(
     ctx: &Context,
 ) -> Result<SealedBatch> {
     let plain: usize = chunks.iter().map(|(_, plain)| plain.len()).sum();
-    let mut batch = SealedBatch { bytes: Vec::with_capacity(plain / 2), frames: Vec::with_capacity(chunks.len()) };
+    // Room for chunks that do not shrink: a buffer that has to grow is copied and its old pages are wasted.
+    let room = plain + chunks.len() * frame::OVERHEAD_BYTES;
+    let mut batch = SealedBatch { bytes: ctx.buffers().take(room), frames: Vec::with_capacity(chunks.len()) };
+    batch.bytes.clear();
     let mut scratch = Vec::new();
     for (id, plain) in chunks {
         ctx.check()?;
