@@ -5,6 +5,8 @@
 pub mod chunk;
 pub mod crypto;
 pub mod format;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ids;
 pub mod index;
 pub mod keys;

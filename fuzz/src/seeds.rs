@@ -1,0 +1,376 @@
+//! Inputs that the targets accept, the same at every run, so that mutations of them reach what lies behind the first check.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, OnceLock},
+};
+
+use backstay_core::{Context, ObjectKey, Result};
+use backstay_storage::repository::{
+    Compression, Credential, SecretKey,
+    chunk::Entry,
+    crypto::{self, FORMAT_VERSION, ObjectType, SUITE, frame::Codec, kdf::KdfParameters, sign},
+    format::{self, chain, config, point, session},
+    ids::{ChunkId, NodeId, ObjectHash, PackId, SegmentId, SignerId},
+    index::{PackKind, PageCipher, Part, Section, SegmentBuilder, Trailer},
+    keys::{KeyBundle, Secret, Slot, SlotKind},
+    map::{FANOUT, Inner, encode_inner, encode_leaf},
+    pack,
+};
+use backstay_testkit::{SeededRandom, noise};
+use secrecy::ExposeSecret;
+
+use crate::{
+    images,
+    storage::{DOMAIN, KEY, PLAIN},
+};
+
+/// The same key every time.
+pub(crate) fn secret_key() -> SecretKey {
+    SecretKey::generate(&ctx()).unwrap()
+}
+
+fn ctx() -> Context {
+    Context::default().with_random(Arc::new(SeededRandom::new(1)))
+}
+
+fn bundle() -> KeyBundle {
+    KeyBundle::generate(&ctx()).unwrap()
+}
+
+fn owner() -> SignerId {
+    SignerId(bundle().owner_signing_key().unwrap().verifying_key().to_bytes())
+}
+
+fn signed(kind: ObjectType, key: &str, body: Vec<u8>) -> Vec<u8> {
+    let key = ObjectKey::new(key).unwrap();
+    let signer = bundle().owner_signing_key().unwrap();
+    format::encode(&sign::sign(&signer, kind, &DOMAIN, &key, body)).unwrap()
+}
+
+fn a_config() -> config::Config {
+    config::Config {
+        magic: config::MAGIC.to_owned(),
+        version: FORMAT_VERSION,
+        repository: DOMAIN.repository,
+        suites: vec![SUITE],
+        reader_features: Vec::new(),
+        writer_features: Vec::new(),
+        collector_features: vec!["later".to_owned()],
+        disk_chunker: "aligned-1".to_owned(),
+        stream_chunker: config::STREAM_CHUNKER.to_owned(),
+        pack_bytes: 32 << 20,
+        owner: owner(),
+        created: 1,
+        create_if_absent: true,
+        strong_listing: true,
+    }
+}
+
+pub(crate) fn config() -> Vec<Vec<u8>> {
+    vec![signed(ObjectType::Config, "config", format::encode(&a_config()).unwrap())]
+}
+
+pub(crate) fn envelope() -> Vec<Vec<u8>> {
+    vec![crypto::envelope::seal(&KEY, &DOMAIN, ObjectType::Chain, b"chain/0", PLAIN, &ctx()).unwrap()]
+}
+
+pub(crate) fn frame() -> Vec<Vec<u8>> {
+    let mut frame = Vec::new();
+    crypto::frame::seal(&KEY, &DOMAIN, ObjectType::Chunk, &[5; 32], Codec::Raw, PLAIN, &mut frame, &ctx()).unwrap();
+    vec![frame]
+}
+
+/// Seals nothing and keeps what it was given.
+#[derive(Default)]
+struct Glass(Mutex<Vec<(Part, Vec<u8>)>>);
+
+impl PageCipher for Glass {
+    fn seal(&self, what: Part, plain: &[u8]) -> Result<Vec<u8>> {
+        self.0.lock().unwrap().push((what, plain.to_vec()));
+        Ok(plain.to_vec())
+    }
+
+    fn open(&self, _what: Part, sealed: &[u8]) -> Result<Vec<u8>> {
+        Ok(sealed.to_vec())
+    }
+}
+
+/// Segments with few and with many records, in parts.
+struct Segments {
+    plain: Vec<(Part, Vec<u8>)>,
+    trailers: Vec<Vec<u8>>,
+}
+
+fn segments() -> Segments {
+    let glass = Arc::new(Glass::default());
+    let mut trailers = Vec::new();
+    for count in [1, 5, 800_u32] {
+        let mut builder = SegmentBuilder::new();
+        for pack in 0..4 {
+            builder.add_pack(PackId([pack; 32]), 1 << 20, PackKind::Data);
+        }
+        let ids = noise(u64::from(count), 32 * count as usize);
+        for (number, id) in ids.as_chunks::<32>().0.iter().enumerate() {
+            let section = if number % 4 == 0 { Section::Meta } else { Section::Data };
+            builder.add(section, *id, number as u32 % 4, number as u32 * 100, 100, 200);
+        }
+        let made = builder.finish(0, &mut || Ok(([2; 16], Arc::clone(&glass) as Arc<dyn PageCipher>))).unwrap();
+        trailers.extend(made.iter().map(|made| made.bytes[made.bytes.len() - Trailer::SIZE..].to_vec()));
+    }
+    let plain = std::mem::take(&mut *glass.0.lock().unwrap());
+    Segments { plain, trailers }
+}
+
+pub(crate) fn index_trailer() -> Vec<Vec<u8>> {
+    segments().trailers
+}
+
+pub(crate) fn index_footer() -> Vec<Vec<u8>> {
+    segments().plain.into_iter().filter(|(part, _)| *part == Part::Footer).map(|(_, plain)| plain).collect()
+}
+
+pub(crate) fn index_page() -> Vec<Vec<u8>> {
+    segments().plain.into_iter().filter(|(part, _)| *part != Part::Footer).map(|(_, plain)| plain).collect()
+}
+
+fn leaf() -> Vec<u8> {
+    encode_leaf(&[
+        Entry::Chunk { blocks: 16, id: ChunkId([1; 32]) },
+        Entry::Hole { blocks: 4000 },
+        Entry::Chunk { blocks: 80, id: ChunkId([2; 32]) },
+    ])
+}
+
+fn inner(level: u8, children: &[(usize, u8)]) -> Vec<u8> {
+    let mut inner = Inner { level, children: vec![None; FANOUT] };
+    children.iter().for_each(|(place, id)| inner.children[*place] = Some(NodeId([*id; 32])));
+    encode_inner(&inner)
+}
+
+pub(crate) fn map_node() -> Vec<Vec<u8>> {
+    let mut stream_leaf = vec![3, 2, 0];
+    stream_leaf.extend(noise(1, 72));
+    let mut stream_inner = vec![4, 1, 2, 0];
+    stream_inner.extend(noise(2, 80));
+    vec![leaf(), inner(1, &[(0, 1), (511, 2)]), stream_leaf, stream_inner]
+}
+
+pub(crate) fn map_walk() -> Vec<Vec<u8>> {
+    let row = |size: u64, nodes: &[Vec<u8>]| {
+        let mut bytes = (size << 8).to_le_bytes().to_vec();
+        for node in nodes {
+            bytes.extend((node.len() as u16).to_le_bytes());
+            bytes.extend(node);
+        }
+        bytes
+    };
+    vec![
+        row(16 << 20, &[leaf()]),
+        row(8 << 30, &[inner(1, &[(0, 1), (3, 1), (511, 2)]), leaf(), leaf()]),
+        // A node that is its own child.
+        row(1 << 42, &[inner(2, &[(0, 0), (1, 1)]), inner(1, &[(0, 2), (9, 2)]), leaf()]),
+    ]
+}
+
+pub(crate) fn pack_directory() -> Vec<Vec<u8>> {
+    let key = |sealed: bool| pack::KeyEntry {
+        epoch: 0,
+        session: [2; 16],
+        origin: SignerId([3; 32]),
+        sealed_key: sealed.then(|| vec![4; 80].into()),
+    };
+    let frame =
+        |number: u8| pack::FrameRecord { id: [number; 32], plain: 65536, stored: 1000, key: u16::from(number % 2) };
+    let made = pack::Directory { keys: vec![key(true), key(false)], frames: (0..9).map(frame).collect() };
+    vec![made.encode().unwrap(), pack::Directory::default().encode().unwrap()]
+}
+
+pub(crate) fn pack_trailer() -> Vec<Vec<u8>> {
+    [PackKind::Data, PackKind::Meta]
+        .map(|kind| pack::Trailer { kind, directory_bytes: 77, salt: [5; 16] }.encode().to_vec())
+        .to_vec()
+}
+
+fn chain_records() -> Vec<chain::ChainRecord> {
+    let roster = vec![chain::RosterEntry {
+        slot: [1; 16],
+        capability: bundle().capability,
+        recipient: [2; 32],
+        signer: Some(owner()),
+    }];
+    let keys = chain::KeysRecord {
+        epoch: 0,
+        roster,
+        sealed: vec![chain::SealedEpoch { slot: [1; 16], sealed: vec![6; 48].into() }],
+        reader_features: Vec::new(),
+        writer_features: Vec::new(),
+        collector_features: vec!["later".to_owned()],
+    };
+    let record = |change| chain::ChainRecord {
+        number: 0,
+        previous: ObjectHash([0; 32]),
+        time: 1,
+        change,
+        state: chain::FoldedState::default(),
+    };
+    vec![record(chain::Change::Keys(keys))]
+}
+
+fn a_point() -> point::PointRecord {
+    let stream = point::StreamEntry { name: "dump".into(), size: 9, root: Some(NodeId([1; 32])), chunker: "s".into() };
+    point::PointRecord {
+        session: [1; 16],
+        generation: 0,
+        workload: "web-01".into(),
+        kind: "vm".into(),
+        platform: BTreeMap::from([("host".into(), "h".into())]),
+        sequence: 1,
+        previous: ObjectHash([0; 32]),
+        parent: Some(vec![2; 16].into()),
+        time: 1,
+        consistency: 0,
+        labels: BTreeMap::new(),
+        disks: vec![point::DiskEntry {
+            id: "vda".into(),
+            size: 1 << 30,
+            root: Some(NodeId([3; 32])),
+            chunker: "aligned-1".into(),
+            token: Some(vec![1, 2, 3].into()),
+            method: 1,
+            reason: Some("why".into()),
+            read_bytes: 1,
+        }],
+        streams: vec![stream.clone()],
+        attachments: vec![point::AttachmentEntry { stream, media_type: "text/xml".into() }],
+        read_bytes: 1,
+        stored_bytes: 1,
+        mark: [4; 16],
+    }
+}
+
+fn outcomes() -> Vec<session::SessionOutcome> {
+    let commit = session::Commit {
+        point: ObjectHash([1; 32]),
+        packs: vec![PackId([2; 32])],
+        meta_packs: vec![PackId([4; 32])],
+        segments: vec![SegmentId([3; 32])],
+    };
+    [session::Outcome::Commit(commit), session::Outcome::Aborted, session::Outcome::Fenced]
+        .map(|outcome| session::SessionOutcome { session: [1; 16], token: [2; 16], outcome })
+        .to_vec()
+}
+
+pub(crate) fn records() -> Vec<Vec<u8>> {
+    let open = session::SessionOpen { session: [1; 16], generation: 0, time: 1, purpose: session::Purpose::Write };
+    let checkpoint = session::SessionCheckpoint {
+        session: [1; 16],
+        packs: vec![PackId([1; 32])],
+        meta_packs: Vec::new(),
+        segments: Vec::new(),
+    };
+    let mut seeds = vec![
+        format::encode(&a_config()).unwrap(),
+        format::encode(&bundle()).unwrap(),
+        format::encode(&a_slot().0).unwrap(),
+        format::encode(&a_point()).unwrap(),
+        format::encode(&open).unwrap(),
+        format::encode(&checkpoint).unwrap(),
+        format::encode(&chain::FoldedState::default()).unwrap(),
+    ];
+    seeds.extend(config());
+    seeds.extend(chain_records().iter().map(|record| format::encode(record).unwrap()));
+    seeds.extend(outcomes().iter().map(|outcome| format::encode(outcome).unwrap()));
+    seeds
+}
+
+pub(crate) fn signed_record() -> Vec<Vec<u8>> {
+    let chain = chain_records();
+    let mut seeds: Vec<_> =
+        chain.iter().map(|record| signed(ObjectType::Chain, "chain/0", format::encode(record).unwrap())).collect();
+    seeds.push(signed(ObjectType::Point, "chain/0", format::encode(&a_point()).unwrap()));
+    seeds.extend(records());
+    seeds
+}
+
+fn a_slot() -> (Slot, Secret) {
+    let key = secret_key();
+    let secret = SlotKind::KeyFile.secret(&Credential::Key(key)).unwrap().unwrap();
+    let made =
+        Slot::create(SlotKind::KeyFile, "key file", &secret, &bundle(), ObjectHash([1; 32]), DOMAIN.repository, &ctx());
+    (made.unwrap(), secret)
+}
+
+/// The name and the secret of the slot that [`slot`] gives.
+pub(crate) fn slot_key() -> (ObjectKey, Secret) {
+    static MADE: OnceLock<(ObjectKey, Secret)> = OnceLock::new();
+    let made = MADE.get_or_init(|| {
+        let (slot, secret) = a_slot();
+        (Slot::key(&slot.id).unwrap(), secret)
+    });
+    made.clone()
+}
+
+pub(crate) fn slot() -> Vec<Vec<u8>> {
+    let (mut slot, _) = a_slot();
+    let own = slot.to_object(&bundle()).unwrap();
+    slot.kind = SlotKind::Passphrase { kdf: KdfParameters::default(), salt: [1; 16] };
+    vec![own, slot.to_object(&bundle()).unwrap(), format::encode(&slot).unwrap()]
+}
+
+pub(crate) fn text() -> Vec<Vec<u8>> {
+    let key = secret_key().to_text();
+    let texts = [
+        key.expose_secret(),
+        "latest",
+        "web@01@latest",
+        "web@2026-11-20",
+        "web@2026-11-20T10:00Z",
+        "web@2026-11-20T10:00:00+01:00",
+        "2026-11-20T10:00:00.123456789Z",
+        "0123456789abcdef0123456789abcdef",
+        "aligned-1",
+        "fixed:65536",
+        "sessions/0123456789abcdef0123456789abcdef/open",
+        "qcow2",
+    ];
+    texts.map(|text| text.as_bytes().to_vec()).to_vec()
+}
+
+pub(crate) fn unpack() -> Vec<Vec<u8>> {
+    let text = b"all work and no play makes a dull backup. ".repeat(100);
+    let of = |len: usize, payload: &[u8]| [&(len as u32).to_le_bytes()[..3], payload].concat();
+    let packed = zstd::bulk::compress(&text, 1).unwrap();
+    assert_eq!(Compression::default(), Compression::Zstd(1));
+    vec![
+        of(text.len(), &packed),
+        of(text.len(), &text),
+        of(1 << 20, &zstd::bulk::compress(&vec![0; 1 << 20], 1).unwrap()),
+    ]
+}
+
+pub(crate) fn qcow2_open() -> Vec<Vec<u8>> {
+    // A header, an L1 table, an L2 table and a cluster, 512 bytes each.
+    let mut image = vec![0; 2048];
+    image[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
+    image[23] = 9;
+    image[24..32].copy_from_slice(&32768_u64.to_be_bytes());
+    image[36..40].copy_from_slice(&1_u32.to_be_bytes());
+    image[40..48].copy_from_slice(&512_u64.to_be_bytes());
+    image[96..100].copy_from_slice(&4_u32.to_be_bytes());
+    image[100..104].copy_from_slice(&104_u32.to_be_bytes());
+    image[512..520].copy_from_slice(&(1024 | 1_u64 << 63).to_be_bytes());
+    image[1024..1032].copy_from_slice(&(1536 | 1_u64 << 63).to_be_bytes());
+    image[1536..].fill(7);
+    vec![image]
+}
+
+pub(crate) fn ranges_file() -> Vec<Vec<u8>> {
+    let (point, size) = (images::PARENT, images::DISK);
+    let of = |ranges: &str| format!(r#"{{"since": "{point}", "size": {size}, "ranges": {ranges}}}"#).into_bytes();
+    vec![of("[[0, 4096], [65536, 131072]]"), of("[]"), of("[[1048575, 1], [0, 1048576]]")]
+}
+
+pub(crate) fn change_token() -> Vec<Vec<u8>> {
+    vec![images::token()]
+}

@@ -1,0 +1,59 @@
+//! Decoders that are private, for fuzzing.
+
+use std::sync::{Arc, OnceLock};
+
+use backstay_core::{Context, ObjectKey, Result};
+
+use super::{
+    compress,
+    crypto::{ObjectType, envelope, frame::Codec, sign},
+    format::{self, chain::ChainRecord, point::PointRecord, session},
+    keys::{KeyBundle, Keyring},
+    objects::Objects,
+};
+use crate::backend::MemoryBackend;
+
+/// The repository that [`open_record`] takes records to be of.
+pub const REPOSITORY: [u8; 16] = [3; 16];
+const KINDS: [ObjectType; 5] =
+    [ObjectType::Chain, ObjectType::Point, ObjectType::Forgotten, ObjectType::SessionOpen, ObjectType::SessionOutcome];
+
+/// Unpacks a payload into as many bytes as a map could say.
+pub fn decompress(codec: Codec, payload: &[u8], len: u32) -> Result<Vec<u8>> {
+    let mut plain = vec![0; len as usize];
+    compress::decompress(codec, payload, &mut plain)?;
+    Ok(plain)
+}
+
+/// Seals the bytes as whoever holds the keys could, once as a signed record and once as the body of one that is signed as it
+/// should be, and opens both as every kind of record.
+pub fn open_record(bytes: &[u8]) {
+    static OBJECTS: OnceLock<Option<Objects>> = OnceLock::new();
+    let made = OBJECTS.get_or_init(|| {
+        let bundle = KeyBundle::generate(&Context::default()).ok()?;
+        Some(Objects::new(Arc::new(MemoryBackend::default()), Arc::new(Keyring::new(REPOSITORY, bundle, 0))))
+    });
+    let (Some(objects), Ok(key)) = (made, ObjectKey::new("chain/0")) else { return };
+    let open = |kind, signed: &[u8]| -> Result<()> {
+        let keys = objects.keyring().current_epoch()?;
+        let domain = objects.keyring().domain(keys.epoch);
+        let name = key.as_str().as_bytes();
+        let object = envelope::seal(&keys.structure, &domain, kind, name, signed, &Context::default())?;
+        match kind {
+            ObjectType::Chain => drop(objects.open_record::<ChainRecord>(&key, kind, &object)?),
+            ObjectType::Point => drop(objects.open_record::<PointRecord>(&key, kind, &object)?),
+            ObjectType::Forgotten => drop(objects.open_record::<session::Tombstone>(&key, kind, &object)?),
+            ObjectType::SessionOpen => drop(objects.open_record::<session::SessionOpen>(&key, kind, &object)?),
+            _ => drop(objects.open_record::<session::SessionOutcome>(&key, kind, &object)?),
+        }
+        Ok(())
+    };
+    for kind in KINDS {
+        let _either = open(kind, bytes);
+        let signed = || {
+            let signer = objects.keyring().bundle().signing_key()?;
+            format::encode(&sign::sign(&signer, kind, &objects.keyring().domain(0), &key, bytes.to_vec()))
+        };
+        let _either = signed().and_then(|signed| open(kind, &signed));
+    }
+}
