@@ -17,6 +17,9 @@ use clap::Parser;
 
 use crate::{app::App, args::Cli};
 
+/// Threads that wait for files, beside one for each core. Few, as the allocator keeps memory for every thread.
+const BLOCKING_THREADS: usize = 6;
+
 fn main() {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -24,8 +27,12 @@ fn main() {
     };
     let app = App::new(cli.global);
     // More threads do not help: the engine's work runs on the runtime's blocking threads, as many as there are cores.
-    let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.clamp(2, 4))
+        .max_blocking_threads(BLOCKING_THREADS + cores)
+        .enable_all()
+        .build();
     let code = match runtime {
         Ok(runtime) => runtime.block_on(interrupt::run(&app, commands::run(cli.command, &app))),
         Err(error) => app.fail(&backstay::Error::io(error, "Start the runtime")),

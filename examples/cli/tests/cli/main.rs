@@ -1,0 +1,11 @@
+//! The real binary, from outside.
+
+mod commands;
+mod images;
+mod incremental;
+mod interrupt;
+mod kill;
+mod kit;
+mod passphrases;
+mod restore;
+mod room;
