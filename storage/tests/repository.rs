@@ -12,7 +12,7 @@ use backstay_storage::{
     backend::{Fault, FaultBackend, Operation, Rule},
     repository::{
         Capability, CheckDepth, Compression, Credential, InitOptions, NewSlot, PointDetails, SecretKey, SessionOptions,
-        crypto::{ObjectType, envelope, kdf::KdfParameters, sign},
+        crypto::{Domain, ObjectType, envelope, kdf::KdfParameters, sign},
         format::{
             self,
             chain::{ChainRecord, Change, FoldedState, KeysRecord, RosterEntry},
@@ -117,8 +117,14 @@ async fn a_slot_that_would_eat_the_machine_is_refused_before_it_does() {
         KdfParameters { passes: 0, ..QUICK_KDF },
     ] {
         // Even the owner's signature does not make it welcome.
-        let hostile = Slot { kind: SlotKind::Passphrase { kdf, salt }, ..slot.clone() };
-        memory.put(&object_key, hostile.to_object(&bundle).unwrap().into(), PutMode::Replace).await.unwrap();
+        let mut hostile = slot.clone();
+        hostile.kind = SlotKind::Passphrase { kdf, salt };
+        let mut body = minicbor::Encoder::new(Vec::new());
+        body.map(2).unwrap().u8(0).unwrap().bytes(&format::encode(&hostile).unwrap()).unwrap();
+        body.u8(1).unwrap().bytes(&[0; 32]).unwrap();
+        let (signer, domain) = (bundle.owner_signing_key().unwrap(), Domain { repository: slot.repository, epoch: 0 });
+        let signed = sign::sign(&signer, ObjectType::Slot, &domain, &object_key, body.into_writer());
+        memory.put(&object_key, format::encode(&signed).unwrap().into(), PutMode::Replace).await.unwrap();
         let error = open(memory.clone()).await.err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Integrity, "{kdf:?}");
         assert!(error.to_string().contains("Argon2id"), "{error}");
@@ -170,7 +176,8 @@ async fn another_format_version_or_an_unknown_feature_is_unsupported_and_says_so
     ] {
         let signer = bundle.owner_signing_key().unwrap();
         let body = format::encode(&changed).unwrap();
-        let signed = sign::sign(&signer, ObjectType::Config, &config.repository, &key("config"), body);
+        let domain = Domain { repository: config.repository, epoch: 0 };
+        let signed = sign::sign(&signer, ObjectType::Config, &domain, &key("config"), body);
         let object = format::encode(&signed).unwrap();
         memory.put(&key("config"), object.into(), PutMode::Replace).await.unwrap();
         let error = open(memory.clone()).await.err().unwrap();
@@ -192,13 +199,17 @@ async fn admit(memory: &MemoryBackend, share: &KeyBundle) {
             epoch: 0,
             roster: vec![entry(Capability::Owner, bundle.signer()), entry(share.capability, share.signer())],
             sealed: Vec::new(),
+            reader_features: Vec::new(),
+            writer_features: Vec::new(),
+            collector_features: Vec::new(),
         }),
         state: FoldedState::default(),
     };
     let name = key("chain/1");
     let body = format::encode(&record).unwrap();
     let signer = bundle.owner_signing_key().unwrap();
-    let signed = sign::sign(&signer, ObjectType::Chain, &slot.repository, &name, body);
+    let domain = Domain { repository: slot.repository, epoch: 0 };
+    let signed = sign::sign(&signer, ObjectType::Chain, &domain, &name, body);
     let keyring = Keyring::new(slot.repository, bundle.clone(), 0);
     let sealed = envelope::seal(
         &keyring.current_epoch().unwrap().structure,
