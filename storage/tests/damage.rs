@@ -3,7 +3,8 @@
 //! The rows come from what a real repository holds ([`kind_of`] knows no kind that it is not told of) and from
 //! [`ObjectType`] (a new type does not compile without saying where it is stored), so that a new kind cannot be forgotten.
 
-#![allow(clippy::unwrap_used)]
+// A set of one range is what is meant, not the numbers in it.
+#![allow(clippy::unwrap_used, clippy::single_range_in_vec_init)]
 
 mod common;
 

@@ -34,7 +34,7 @@ fn key(name: &str) -> ObjectKey {
 }
 
 fn kind_of<T>(outcome: backstay_core::Result<T>) -> ErrorKind {
-    outcome.err().expect("an error").kind()
+    outcome.err().unwrap().kind()
 }
 
 /// Every slot of a repository.
@@ -510,6 +510,7 @@ fn every_long_call_can_be_spawned() {
     let ctx = || -> &'static Context { unreachable!() };
     let point = || -> &'static backstay_storage::repository::PointSelector { unreachable!() };
     let session = || -> backstay_storage::repository::WriteSession { unreachable!() };
+    let source = || -> Arc<dyn DiskSource> { unreachable!() };
     let disk = || -> &'static backstay_storage::repository::StoredDisk { unreachable!() };
     let sink = || -> &'static dyn backstay_core::DiskSink { unreachable!() };
     let stream = || -> &'static backstay_storage::repository::StoredStream { unreachable!() };
@@ -517,8 +518,7 @@ fn every_long_call_can_be_spawned() {
     spawnable(|| async move { Repository::open(unreachable_backend(), Credential::passphrase(""), ctx()).await });
     spawnable(|| async move { repository().begin(workload("web"), SessionOptions::default(), ctx()).await });
     spawnable(|| async move {
-        let source = (|| -> Arc<dyn DiskSource> { unreachable!() })();
-        session().write_disk(&disk_id("vda"), source, &no_sample()).await
+        session().write_disk(&disk_id("vda"), source(), &no_sample()).await
     });
     spawnable(|| async move {
         let mut session = session();
