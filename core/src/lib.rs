@@ -5,6 +5,7 @@
 //! [`Catalog`] finds restore points and a [`JobQueue`] hands work to workers. Nothing here does I/O, reads the
 //! environment or keeps a global: clock, randomness, threads and cancellation come in with a [`Context`].
 
+pub mod aligned;
 pub mod backend;
 pub mod buffer;
 pub mod catalog;

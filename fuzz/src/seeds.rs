@@ -77,7 +77,8 @@ pub(crate) fn envelope() -> Vec<Vec<u8>> {
 
 pub(crate) fn frame() -> Vec<Vec<u8>> {
     let mut frame = Vec::new();
-    crypto::frame::seal(&KEY, &DOMAIN, ObjectType::Chunk, &[5; 32], Codec::Raw, PLAIN, &mut frame, &ctx()).unwrap();
+    let content = crypto::frame::Content { kind: ObjectType::Chunk, id: &[5; 32], codec: Codec::Raw, payload: PLAIN };
+    crypto::frame::seal(&KEY, &DOMAIN, content, &mut frame, &ctx()).unwrap();
     vec![frame]
 }
 

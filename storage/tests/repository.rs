@@ -517,9 +517,7 @@ fn every_long_call_can_be_spawned() {
     spawnable(|| async move { Repository::init(unreachable_backend(), quick_options(), ctx()).await });
     spawnable(|| async move { Repository::open(unreachable_backend(), Credential::passphrase(""), ctx()).await });
     spawnable(|| async move { repository().begin(workload("web"), SessionOptions::default(), ctx()).await });
-    spawnable(|| async move {
-        session().write_disk(&disk_id("vda"), source(), &no_sample()).await
-    });
+    spawnable(|| async move { session().write_disk(&disk_id("vda"), source(), &no_sample()).await });
     spawnable(|| async move {
         let mut session = session();
         session.attach("note", "text/plain", bytes::Bytes::new()).await?;

@@ -87,7 +87,7 @@ fn holes(disk: &Sparse) -> Vec<Range<u64>> {
     let data = disk.data();
     let mut holes = Vec::new();
     let mut at = 0;
-    for next in data.ranges().iter().cloned().chain([disk.size()..disk.size()]) {
+    for next in data.ranges().iter().cloned().chain(std::iter::once(disk.size()..disk.size())) {
         let mut from = at;
         // Whole segments of nothing are taken together.
         let first_end = ((from / SEGMENT + 1) * SEGMENT).min(next.start);

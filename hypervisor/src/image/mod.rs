@@ -1,6 +1,7 @@
 //! Disk images: files that hold a disk. No hypervisor is needed to read or write them.
 
 mod chain;
+mod direct;
 mod file;
 mod format;
 mod gate;

@@ -16,7 +16,7 @@ use backstay_core::{Context, DiskSink, Error, RangeSet, Result, disk::check_rang
 use bytes::Bytes;
 use rustix::fs::{FallocateFlags, SeekFrom};
 
-use super::{partial::Target, source::ContextBox};
+use super::{direct::DirectWriter, partial::Target, source::ContextBox};
 
 /// Zeroes that are written where holes cannot be punched, in pieces of this size.
 const ZEROES: usize = 1 << 20;
@@ -34,6 +34,8 @@ pub struct RawSink {
     failed: Arc<AtomicBool>,
     /// What a block device was given so far. Not used for files, which are all zero at first.
     covered: Mutex<RangeSet>,
+    /// The way past the page cache.
+    direct: Arc<DirectWriter>,
 }
 
 impl RawSink {
@@ -42,7 +44,8 @@ impl RawSink {
         let (path, inner) = (path.into(), ctx.clone());
         let target = ctx.blocking(move || prepare(path, size, overwrite, &inner)).await?;
         let failed = Arc::new(AtomicBool::new(false));
-        Ok(Self { target, size, ctx: ContextBox(ctx.clone()), failed, covered: Mutex::default() })
+        let direct = Arc::new(DirectWriter::new(target.file()));
+        Ok(Self { target, size, ctx: ContextBox(ctx.clone()), failed, covered: Mutex::default(), direct })
     }
 
     fn cover(&self, range: Range<u64>) {
@@ -65,7 +68,7 @@ impl RawSink {
 
     /// Writes what is missing, makes it durable, and gives the target back without its name.
     pub(crate) async fn seal(self) -> Result<Target> {
-        let Self { target, size, ctx, failed, covered } = self;
+        let Self { target, size, ctx, failed, covered, .. } = self;
         if failed.load(Ordering::Relaxed) {
             return Err(Error::conflict("A write to the restored disk failed, so it is not kept; restore it again"));
         }
@@ -154,8 +157,10 @@ impl DiskSink for RawSink {
         let range = offset..offset.saturating_add(data.len() as u64);
         check_range(&range, self.size)?;
         self.cover(range);
+        let direct = Arc::clone(&self.direct);
         self.blocking(move |file| {
-            file.write_all_at(&data, offset)
+            direct
+                .write(file, &data, offset)
                 .map_err(|error| Error::io(error, "Write the restored disk").with_context("offset", offset))
         })
         .await

@@ -53,7 +53,7 @@ impl Repository {
                     };
                     changed(cursor(old), cursor(new), ctx).await?
                 }
-                (Some(only), None) | (None, Some(only)) => RangeSet::from_iter([0..only.size]),
+                (Some(only), None) | (None, Some(only)) => std::iter::once(0..only.size).collect(),
                 (None, None) => RangeSet::new(),
             };
             let sizes = (old.map(|disk| disk.size), new.map(|disk| disk.size));

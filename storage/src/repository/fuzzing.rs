@@ -40,11 +40,21 @@ pub fn open_record(bytes: &[u8]) {
         let name = key.as_str().as_bytes();
         let object = envelope::seal(&keys.structure, &domain, kind, name, signed, &Context::default())?;
         match kind {
-            ObjectType::Chain => drop(objects.open_record::<ChainRecord>(&key, kind, &object)?),
-            ObjectType::Point => drop(objects.open_record::<PointRecord>(&key, kind, &object)?),
-            ObjectType::Forgotten => drop(objects.open_record::<session::Tombstone>(&key, kind, &object)?),
-            ObjectType::SessionOpen => drop(objects.open_record::<session::SessionOpen>(&key, kind, &object)?),
-            _ => drop(objects.open_record::<session::SessionOutcome>(&key, kind, &object)?),
+            ObjectType::Chain => {
+                objects.open_record::<ChainRecord>(&key, kind, &object)?;
+            }
+            ObjectType::Point => {
+                objects.open_record::<PointRecord>(&key, kind, &object)?;
+            }
+            ObjectType::Forgotten => {
+                objects.open_record::<session::Tombstone>(&key, kind, &object)?;
+            }
+            ObjectType::SessionOpen => {
+                objects.open_record::<session::SessionOpen>(&key, kind, &object)?;
+            }
+            _ => {
+                objects.open_record::<session::SessionOutcome>(&key, kind, &object)?;
+            }
         }
         Ok(())
     };

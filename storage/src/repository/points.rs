@@ -234,7 +234,7 @@ impl Repository {
             let keyring = self.objects().keyring();
             let cipher = |trailer: &Trailer| {
                 let unknown = |_| Error::integrity("An index segment names an unknown key epoch: it is damaged");
-                super::write::SegmentCipher::new(keyring, trailer.epoch, trailer.salt).map_err(unknown)
+                super::write::SegmentCipher::of(keyring, trailer.epoch, trailer.salt).map_err(unknown)
             };
             Segment::open(*id, bytes, &cipher).await
         };

@@ -1,6 +1,5 @@
 //! Objects as files below a folder.
 
-mod aligned;
 mod folders;
 mod read;
 mod temporary;

@@ -10,14 +10,16 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use backstay_core::{Error, ErrorKind, PutMode, Result};
+use backstay_core::{
+    Error, ErrorKind, PutMode, Result,
+    aligned::{ALIGNMENT, AlignedPool, STAGING_BYTES},
+};
 use rustix::{
     fs::{CWD, OFlags, RenameFlags},
     io::Errno,
 };
 
 use super::{
-    aligned::{ALIGNMENT, Pool, STAGING_BYTES},
     folders::{self, Folders},
     temporary::{self, Temporary},
 };
@@ -40,7 +42,7 @@ const DIRECT_FROM: usize = 1 << 20;
 
 pub(super) struct Writer {
     temporary: PathBuf,
-    pool: Pool,
+    pool: AlignedPool,
     /// Whether to try direct I/O: until the file system refuses it, unless the caller does not want it.
     direct: AtomicBool,
     cleaned: Once,
@@ -55,7 +57,7 @@ impl fmt::Debug for Writer {
 impl Writer {
     pub(super) fn new(root: PathBuf) -> Self {
         let temporary = root.join(temporary::FOLDER);
-        Self { temporary, pool: Pool::default(), direct: AtomicBool::new(true), cleaned: Once::new() }
+        Self { temporary, pool: AlignedPool::default(), direct: AtomicBool::new(true), cleaned: Once::new() }
     }
 
     pub(super) fn bypass_page_cache(&self, bypass: bool) {
@@ -121,7 +123,7 @@ impl Writer {
         let (aligned, tail) = body.split_at(body.len() - body.len() % ALIGNMENT);
         let mut staging = self.pool.take();
         let outcome = aligned.chunks(STAGING_BYTES).zip((0u64..).step_by(STAGING_BYTES)).try_for_each(|(part, at)| {
-            let staged = &mut staging.as_mut()[..part.len()];
+            let staged = &mut staging.bytes()[..part.len()];
             staged.copy_from_slice(part);
             file.write_all_at(staged, at)
         });

@@ -17,17 +17,22 @@ pub enum Codec {
     Zstd = 1,
 }
 
+/// What a frame holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Content<'a> {
+    /// A chunk or a node.
+    pub kind: ObjectType,
+    /// Its id.
+    pub id: &'a [u8; 32],
+    /// How the payload is packed.
+    pub codec: Codec,
+    /// The packed bytes.
+    pub payload: &'a [u8],
+}
+
 /// Appends a frame to `out`.
-pub fn seal(
-    key: &[u8; 32],
-    domain: &Domain,
-    kind: ObjectType,
-    id: &[u8; 32],
-    codec: Codec,
-    payload: &[u8],
-    out: &mut Vec<u8>,
-    ctx: &Context,
-) -> Result<()> {
+pub fn seal(key: &[u8; 32], domain: &Domain, content: Content<'_>, out: &mut Vec<u8>, ctx: &Context) -> Result<()> {
+    let Content { kind, id, codec, payload } = content;
     let mut aad = domain.aad(kind, id);
     aad.push(codec as u8);
     let nonce = aead::synthetic_nonce(key, &ctx.random()?, &aad, payload);

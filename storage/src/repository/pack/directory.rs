@@ -182,7 +182,9 @@ mod tests {
         let bytes = sample().encode().unwrap();
         assert!(Directory::decode(&bytes, 5_000).is_err());
         for len in 0..bytes.len() {
-            assert!(Directory::decode(&bytes[..len], 10_000).is_err() || (bytes.len() - len) % RECORD_BYTES == 0);
+            assert!(
+                Directory::decode(&bytes[..len], 10_000).is_err() || (bytes.len() - len).is_multiple_of(RECORD_BYTES)
+            );
         }
     }
 

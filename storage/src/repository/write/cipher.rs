@@ -18,7 +18,7 @@ pub struct SegmentCipher {
 
 impl SegmentCipher {
     /// For the segment with this salt, sealed in this epoch.
-    pub fn new(keyring: &Keyring, epoch: u32, salt: [u8; 16]) -> Result<std::sync::Arc<dyn PageCipher>> {
+    pub fn of(keyring: &Keyring, epoch: u32, salt: [u8; 16]) -> Result<std::sync::Arc<dyn PageCipher>> {
         let structure = &keyring.epoch(epoch)?.structure;
         Ok(std::sync::Arc::new(Self {
             page_key: envelope::key_for(structure, ObjectType::IndexPage),

@@ -59,7 +59,6 @@ pub struct ChunkStore {
     pending: Mutex<Pending>,
     written: Mutex<Written>,
     stored_bytes: AtomicU64,
-    new_bytes: AtomicU64,
     ctx: Context,
 }
 
@@ -126,7 +125,6 @@ impl ChunkStore {
             pending: Mutex::default(),
             written: Mutex::default(),
             stored_bytes: AtomicU64::new(0),
-            new_bytes: AtomicU64::new(0),
             repository,
             ctx,
         })
@@ -142,19 +140,12 @@ impl ChunkStore {
         self.stored_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of content that were new so far.
-    pub fn new_bytes(&self) -> u64 {
-        self.new_bytes.load(Ordering::Relaxed)
-    }
-
     /// Stores those of the chunks that nobody has stored yet.
     pub async fn store(&self, chunks: Vec<NewChunk>) -> Result<()> {
         let chunks = self.claim(Section::Data, chunks).await?;
         if chunks.is_empty() {
             return Ok(());
         }
-        let bytes: u64 = chunks.iter().map(|(_, plain)| plain.len() as u64).sum();
-        self.new_bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut rest = chunks.into_iter().peekable();
         while rest.peek().is_some() {
             let (mut some, mut bytes) = (Vec::new(), 0);
@@ -247,7 +238,7 @@ impl ChunkStore {
             let epoch = keyring.current_epoch()?.epoch;
             let segments = builder.finish(epoch, &mut || {
                 let salt = ctx.random()?;
-                Ok((salt, SegmentCipher::new(keyring, epoch, salt)?))
+                Ok((salt, SegmentCipher::of(keyring, epoch, salt)?))
             })?;
             Ok((segments, ids))
         });
@@ -286,16 +277,8 @@ impl NodeSink for ChunkStore {
             let mut batch = SealedBatch { bytes: self.ctx.buffers().take(node.len()), frames: Vec::new() };
             batch.bytes.clear();
             let codec = frame::Codec::Raw;
-            frame::seal(
-                &self.node_key,
-                &self.domain,
-                ObjectType::Node,
-                &id.0,
-                codec,
-                node,
-                &mut batch.bytes,
-                &self.ctx,
-            )?;
+            let content = frame::Content { kind: ObjectType::Node, id: &id.0, codec, payload: node };
+            frame::seal(&self.node_key, &self.domain, content, &mut batch.bytes, &self.ctx)?;
             batch.frames.push((id.0, node.len() as u32, batch.bytes.len() as u32));
             let stored = self.meta.append(batch).await?;
             self.note(stored).await?;
@@ -322,7 +305,8 @@ fn seal_chunks(
         let codec = compress(plain, compression, &mut scratch)?;
         let payload = if codec == frame::Codec::Raw { plain } else { scratch.as_slice() };
         let before = batch.bytes.len();
-        frame::seal(key, domain, ObjectType::Chunk, &id.0, codec, payload, &mut batch.bytes, ctx)?;
+        let content = frame::Content { kind: ObjectType::Chunk, id: &id.0, codec, payload };
+        frame::seal(key, domain, content, &mut batch.bytes, ctx)?;
         batch.frames.push((id.0, plain.len() as u32, (batch.bytes.len() - before) as u32));
     }
     Ok(batch)

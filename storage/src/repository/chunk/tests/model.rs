@@ -111,7 +111,7 @@ fn fifteen_zero_blocks_are_content_and_sixteen_are_a_hole() {
         let entries = cut_segment(DiskChunker::Aligned, &keys(), &content(&tags, BLOCK_BYTES));
         entries.iter().filter(|entry| entry.id().is_none()).map(Entry::blocks).collect::<Vec<_>>()
     };
-    assert_eq!(hole(15), []);
+    assert_eq!(hole(15), [0; 0]);
     assert_eq!(hole(16), [16]);
     assert_eq!(hole(17), [17]);
 }

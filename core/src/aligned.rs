@@ -1,18 +1,19 @@
-//! Buffers that direct I/O accepts.
+//! Buffers that direct I/O (`O_DIRECT`) accepts. Pure memory: whoever does the I/O copies through them.
 
 use std::sync::{Mutex, PoisonError};
 
 /// What addresses, offsets and lengths of direct I/O are multiples of. The sector size is smaller on every disk we met.
-pub(super) const ALIGNMENT: usize = 4096;
+pub const ALIGNMENT: usize = 4096;
 
 /// Bytes that are copied and written in one go.
-pub(super) const STAGING_BYTES: usize = 1 << 20;
+pub const STAGING_BYTES: usize = 1 << 20;
 
 /// How many idle buffers are kept.
 const KEPT: usize = 4;
 
 /// A buffer of [`STAGING_BYTES`] that begins at a multiple of [`ALIGNMENT`]: an aligned part of a larger vector.
-pub(super) struct Staging {
+#[derive(Debug)]
+pub struct Staging {
     bytes: Vec<u8>,
     start: usize,
 }
@@ -24,22 +25,26 @@ impl Staging {
         Self { bytes, start }
     }
 
-    pub(super) fn as_mut(&mut self) -> &mut [u8] {
+    /// Its [`STAGING_BYTES`] bytes.
+    pub fn bytes(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..self.start + STAGING_BYTES]
     }
 }
 
 /// Buffers for reuse: fresh ones would be page faults for every pack.
-#[derive(Default)]
-pub(super) struct Pool(Mutex<Vec<Staging>>);
+#[derive(Debug, Default)]
+pub struct AlignedPool(Mutex<Vec<Staging>>);
 
-impl Pool {
-    pub(super) fn take(&self) -> Staging {
+impl AlignedPool {
+    /// A buffer; what it holds is whatever its last user left.
+    #[must_use]
+    pub fn take(&self) -> Staging {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
         kept.unwrap_or_else(Staging::new)
     }
 
-    pub(super) fn give_back(&self, staging: Staging) {
+    /// Keeps a buffer for the next.
+    pub fn give_back(&self, staging: Staging) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < KEPT {
             kept.push(staging);
