@@ -6,7 +6,7 @@ It exists to prove that the description suffices, and as a way out: whoever has 
 data back without Backstay. It is slow (one core, no cache) and reads local folders only. It verifies everything that section 15
 asks for; every assert is one of its checks.
 
-    pip install blake3 cryptography argon2-cffi cbor2 zstandard pynacl
+    pip install -r requirements.txt
     read_repository.py REPO --passphrase-file FILE | --key-file FILE            list the restore points
     read_repository.py REPO … POINT --disk ID --to FILE                         restore a disk (sparse)
     read_repository.py REPO … POINT --stream NAME | --attachment NAME --to FILE
@@ -24,8 +24,12 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_decrypt as xchacha_open
 from nacl.signing import VerifyKey
 
+if not __debug__:
+    sys.exit("asserts are the checks of this program: run it without -O")
+
 PREFIX = "backstay 2026-11-20 v1 "
-CHUNK, NODE, DIRECTORY, PAGE, FOOTER, POINT, OUTCOME, CHAIN, SLOT, CONFIG, SESSION_KEY = 1, 2, 3, 4, 5, 6, 9, 10, 15, 16, 17
+CHUNK, NODE, DIRECTORY, PAGE, FOOTER, POINT, OUTCOME, CHAIN, TOMBSTONE = 1, 2, 3, 4, 5, 6, 9, 10, 11
+SLOT, CONFIG, SESSION_KEY = 15, 16, 17
 OWNER, WRITER, READER, KEEPER = 1, 2, 3, 4
 BLOCK, SEGMENT, FANOUT, PAGE_RECORDS, MAX_CHUNK = 4096, 16 << 20, 512, 341, 16 << 20
 
@@ -86,9 +90,9 @@ class Hpke:
         nonce = cls.expand(cls.SUITE, secret, b"base_nonce", context, 12)
         return ChaCha20Poly1305(key).decrypt(nonce, ciphertext, associated)
 
-def signature_message(kind, repository, name, body):
+def signature_message(kind, repository, epoch, name, body):
     name = name.encode()
-    return (PREFIX + "signature").encode() + struct.pack("<BB16sI", 1, kind, repository, len(name)) + name + body
+    return (PREFIX + "signature").encode() + struct.pack("<BB16sII", 1, kind, repository, epoch, len(name)) + name + body
 
 def record(data):
     value = cbor2.loads(data)
@@ -98,11 +102,11 @@ def record(data):
     assert cbor2.dumps(value) == data, "not encoded as section 4 says"
     return value
 
-def verified(kind, repository, name, data):
+def verified(kind, repository, epoch, name, data):
     """A signed thing: its body's bytes and who signed. Raises when the signature is wrong."""
     signed = record(data)
     body, signer, signature = signed[0], signed[1], signed[2]
-    VerifyKey(signer).verify(signature_message(kind, repository, name, body), signature)
+    VerifyKey(signer).verify(signature_message(kind, repository, epoch, name, body), signature)
     return body, signer
 
 
@@ -134,10 +138,8 @@ def slot_secret(kind, passphrase, key):
         return hash_secret_raw(passphrase, salt, passes, memory, lanes, 32, Type.ID, 0x13)
     return key if alternative in (1, 2) else None
 
-def slot_mac(secret, body):
-    tail = body[-35:]
-    assert body[0] == 0xAB and tail[:3] == b"\x0a\x58\x20"
-    return keyed(derive("slot mac", secret), b"\xaa" + body[1:-35]), tail[3:]
+def slot_mac(secret, slot):
+    return keyed(derive("slot mac", secret), slot)
 
 
 class Repository:
@@ -163,34 +165,41 @@ class Repository:
         assert self.config[0] == "backstay repository"
         assert self.config[1] == 1 and self.config[3] == [1] and not self.config[4], "needs a newer reader"
         self.id, self.owner, self.config_hash = self.config[2], self.config[10], h(data)
-        assert verified(CONFIG, self.id, "config", data)[1] == self.owner
+        assert verified(CONFIG, self.id, 0, "config", data)[1] == self.owner
 
     # step 2
     def open_slot(self, passphrase, key):
-        for name in self.names("keys"):
-            data = self.get(name)
-            assert len(data) <= 1 << 20
-            slot = record(record(data)[0])
-            # Not for this config: the rest of an interrupted init. Found out before a passphrase is tried on it.
-            if slot[5] != self.config_hash or slot[4] != self.id or slot[6] != self.owner:
-                continue
-            body, signer = verified(SLOT, self.id, name, data)
-            assert signer == self.owner and name == "keys/" + slot[0].hex()
-            secret = slot_secret(slot[1], passphrase, key)
-            if secret is None:
-                continue
-            private, public = Hpke.key_pair(secret)
-            if public != slot[7]:
-                continue
-            computed, stored = slot_mac(secret, body)
-            assert computed == stored == slot[10], "forged slot"
-            plain = Hpke.open(private, aad(self.id, 0, SLOT, slot[0]), slot[9])
-            assert derive("slot commitment", plain) == slot[8]
-            self.slot, self.bundle = slot, record(plain)
-            assert self.bundle[0] == slot[2]
-            self.epochs = {epoch[0]: epoch for epoch in self.bundle[6]}
-            return
-        sys.exit("no slot opens with this")
+        failed = "no slot opens with this"
+        for name in self.names("keys")[:256]:
+            try:
+                if self.try_slot(name, passphrase, key):
+                    return
+            except Exception as error:  # one that is damaged, or too new, must not keep the others from opening
+                failed = f"no slot opens with this, and {name} is damaged or of a newer version: {error!r}"
+        sys.exit(failed)
+
+    def try_slot(self, name, passphrase, key):
+        data = self.get(name)
+        assert len(data) <= 1 << 20
+        body = record(record(data)[0])
+        slot = record(body[0])
+        # Not for this config: the rest of another init. Found out before a passphrase is tried on it.
+        if slot[5] != self.config_hash or slot[4] != self.id or slot[6] != self.owner:
+            return False
+        assert verified(SLOT, self.id, 0, name, data)[1] == self.owner and name == "keys/" + slot[0].hex()
+        secret = slot_secret(slot[1], passphrase, key)
+        if secret is None:
+            return False
+        private, public = Hpke.key_pair(secret)
+        if public != slot[7]:
+            return False
+        assert slot_mac(secret, body[0]) == body[1], "forged slot"
+        plain = Hpke.open(private, aad(self.id, 0, SLOT, slot[0]), slot[9])
+        assert derive("slot commitment", plain) == slot[8]
+        self.slot, self.bundle = slot, record(plain)
+        assert self.bundle[0] == slot[2]
+        self.epochs = {epoch[0]: epoch for epoch in self.bundle[6]}
+        return True
 
     def open_envelope(self, kind, ident, data):
         magic, suite, found, version, epoch = struct.unpack_from("<4sBBHI", data)
@@ -200,36 +209,49 @@ class Repository:
     def open_record(self, kind, name):
         data = self.get(name)
         assert len(data) <= 256 << 20
-        body, signer = verified(kind, self.id, name, self.open_envelope(kind, name.encode(), data))
+        plain = self.open_envelope(kind, name.encode(), data)
+        (epoch,) = struct.unpack_from("<I", data, 8)
+        body, signer = verified(kind, self.id, epoch, name, plain)
         return record(body), signer, h(data)
 
     # step 3
     def follow_chain(self):
-        number, previous = 0, bytes(32)
+        number, previous, self.ever = 0, bytes(32), []
         while (self.root / f"chain/{number}").exists():
             body, signer, hashed = self.open_record(CHAIN, f"chain/{number}")
             assert body[0] == number and body[1] == previous
             alternative, fields = body[3]
             assert alternative == 0 and body[4] == {0: 0, 1: [], 2: [], 3: []}, "collected: needs a newer reader"
             assert signer == self.owner
-            self.roster, self.epoch = fields[0][1], fields[0][0]
+            keys = fields[0]
+            assert not keys[3], f"needs a reader that knows {keys[3]}"
+            self.roster, self.epoch = keys[1], keys[0]
+            assert all(entry[1] in (OWNER, WRITER, READER, KEEPER) for entry in self.roster), "needs a newer reader"
+            self.ever += self.roster
             number, previous = number + 1, hashed
         assert number > 0 and any(entry[0] == self.slot[0] for entry in self.roster)
 
+    def ever_was(self, signer, capabilities):
+        return any(entry.get(3) == signer and entry[1] in capabilities for entry in self.ever)
+
     # steps 4 and 5
     def load_outcomes(self):
-        writers = {entry[3] for entry in self.roster if 3 in entry and entry[1] in (OWNER, WRITER)}
-        self.commits = {}
+        self.commits, self.forgotten = {}, set()
         for name in self.names("sessions"):
             if not name.endswith("/outcome"):
                 continue
             session = bytes.fromhex(name.split("/")[1])
             body, signer, _ = self.open_record(OUTCOME, name)
-            assert body[0] == session and signer in writers
             alternative, fields = body[2]
+            assert alternative in (0, 1, 2), "needs a newer reader"
+            assert body[0] == session
+            assert self.ever_was(signer, (OWNER, WRITER) if alternative == 0 else (OWNER, WRITER, KEEPER))
             if alternative == 0:
                 self.commits[session] = (fields[0], signer)
-        self.forgotten = {bytes.fromhex(name.split("/")[-1]) for name in self.names("forgotten")}
+        for name in self.names("forgotten"):
+            body, signer, _ = self.open_record(TOMBSTONE, name)
+            assert name == "forgotten/" + body[0].hex() and self.ever_was(signer, (OWNER, WRITER, KEEPER))
+            self.forgotten.add(body[0])
 
     # step 6
     def points(self):
@@ -244,8 +266,10 @@ class Repository:
     # step 7; all records of all segments: a small reader needs no look-up by page
     def load_segments(self):
         self.places = ({}, {})
-        self.committed_packs = {pack for commit, _ in self.commits.values() for pack in commit[1]}
-        for ident in {segment for commit, _ in self.commits.values() for segment in commit[2]}:
+        commits = [commit for commit, _ in self.commits.values()]
+        self.committed_packs = {("packs", pack) for commit in commits for pack in commit[1]}
+        self.committed_packs |= {("meta", pack) for commit in commits for pack in commit[3]}
+        for ident in {segment for commit in commits for segment in commit[2]}:
             for section, records in enumerate(self.read_segment(ident)):
                 for key, *place in records:
                     self.places[section].setdefault(key, []).append(place)
@@ -265,7 +289,7 @@ class Repository:
     # sections 11 and 12
     def read_directory(self, folder, pack, data):
         magic, version, kind, zero, length, salt = struct.unpack("<8sHBBI16s", data[-32:])
-        assert (magic, version, zero) == (b"BKSTPACK", 1, 0) and kind == ("packs", "meta").index(folder)
+        assert (magic, version, zero) == (b"BKSTPACK", 1, 0) and kind == {"packs": 1, "meta": 2}[folder]
         assert len(data) % 65536 == 0 and len(data) <= 256 << 20
         start = len(data) - 32 - length
         plain = self.open_envelope(DIRECTORY, salt, data[start:-32])
@@ -381,9 +405,9 @@ class Repository:
                 assert h(data) == pack and name == f"{folder}/{pack.hex()[:2]}/{pack.hex()}"
                 for offset, ident, size, stored, entry in self.read_directory(folder, pack, data):
                     self.open_frame(folder, entry, ident, data[offset:offset + stored], size)
-                    if pack in self.committed_packs:
+                    if (folder, pack) in self.committed_packs:
                         assert [pack, offset, stored, size] in self.places[folder == "packs"][ident]
-                found.add(pack)
+                found.add((folder, pack))
         assert self.committed_packs <= found, "a committed pack is missing"
         return len(found)
 

@@ -56,6 +56,7 @@ def vectors():
     yield "subkey structure object 6", r.type_key(KEY, r.POINT)
     yield "subkey slot mac", r.derive("slot mac", KEY)
     yield "slot commitment of 'plain'", r.derive("slot commitment", b"plain")
+    yield "slot mac of 'slot'", r.slot_mac(KEY, b"slot")
     yield "associated data", aad
     yield "frame", seal(KEY, b"\x01" * 32, aad, b"content", b"\0", b"\0")
     name, kind = b"points/" + b"00" * 16, r.POINT
@@ -73,7 +74,8 @@ def vectors():
     box = bytes.fromhex("1afa08d3dec047a643885163f1180476fa7ddb54c6a8029ea33f95796bf2ac4a"
                         "1c5250d8034ec2b784ba2cfd69dbdb8af406cfe3ff938e131f0def8c8b60b4db21993c62ce81883d2dd1b51a28")
     yield "RFC 9180 A.2.1", r.Hpke.open(private, b"Count-0", box, b"Ode on a Grecian Urn")
-    message = r.signature_message(kind, REPOSITORY, name.decode(), b"body")
+    message = r.signature_message(kind, REPOSITORY, 1, name.decode(), b"body")
+    yield "signature message", message
     yield "signature", SigningKey(KEY).sign(message).signature
     yield "Argon2id", r.slot_secret([0, [{0: 64, 1: 3, 2: 1}, b"somesaltsomesalt"]], b"password", None)
     assert r.parse_key(r.format_key(KEY).lower().replace("-", " ").replace("1", "l")) == KEY
