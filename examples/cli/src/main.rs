@@ -33,10 +33,11 @@ fn main() {
         .max_blocking_threads(BLOCKING_THREADS + cores)
         .enable_all()
         .build();
-    let code = match runtime {
-        Ok(runtime) => runtime.block_on(interrupt::run(&app, commands::run(cli.command, &app))),
-        Err(error) => app.fail(&backstay::Error::io(error, "Start the runtime")),
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => app.finish(app.fail(&backstay::Error::io(error, "Start the runtime"))),
     };
-    // Not by returning: a thread that waits for standard input would be waited for.
+    let code = runtime.block_on(interrupt::run(&app, commands::run(cli.command, &app)));
+    // Exits with the runtime still there: dropping it would wait for threads that wait for a pipe or a person.
     app.finish(code)
 }

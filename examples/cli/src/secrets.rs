@@ -68,6 +68,11 @@ pub async fn to_init(global: &Global, ctx: &Context) -> Result<(Vec<NewSlot>, Op
     }
     let made = match key_file {
         None => None,
+        // A variable names the key that is used everywhere; an option is a wish for a new one.
+        Some(path) if global.key_file.is_none() && path.exists() => {
+            slots.push(NewSlot::KeyFile(parse_key_file(&path)?));
+            None
+        }
         Some(path) => {
             let key = SecretKey::generate(ctx)?;
             let file = NewKeyFile::write(path, &key)?;
@@ -116,8 +121,12 @@ fn key_file_variable() -> Option<PathBuf> {
 }
 
 fn read_key_file(path: &Path) -> Result<Credential> {
+    parse_key_file(path).map(Credential::Key)
+}
+
+fn parse_key_file(path: &Path) -> Result<SecretKey> {
     let text = read_file(path, "Read key file")?;
-    SecretKey::parse(text.trim()).map(Credential::Key).context("path", path.display())
+    SecretKey::parse(text.trim()).context("path", path.display())
 }
 
 fn from_options(global: &Global) -> Result<Option<Zeroizing<String>>> {

@@ -53,6 +53,9 @@ fn a_key_file_is_its_owners_alone_and_never_overwritten() {
     home.fails(13, ["init", "other", "--key-file", "key"]);
     assert_eq!(std::fs::read(home.path("key")).unwrap(), before);
     assert!(!home.path("other").exists());
+    // The variable names a key that may be used again.
+    home.json(["init", "with-the-same-key"]);
+    home.json(["points", "--repo", "with-the-same-key", "--key-file", "key"]);
     // A key file for a repository that was not made opens nothing.
     home.fails(13, ["init", "repo", "--key-file", "second"]);
     assert!(!home.path("second").exists());
