@@ -1,5 +1,7 @@
 //! The real binary, from outside.
 
+#![cfg(test)]
+
 mod commands;
 mod images;
 mod incremental;
