@@ -11,8 +11,9 @@ use super::{
     cache::BoundedCache,
     crypto::{ObjectType, frame},
     ids::NodeId,
-    index::{Index, PackKind, Section},
+    index::{Index, Location, PackKind, Section},
     map::NodeSource,
+    read::another_may_do,
 };
 
 /// Bytes of nodes that are kept: some 500 leaves.
@@ -30,9 +31,24 @@ impl StoredNodes {
         Self { repository, index, kept: BoundedCache::new(KEPT_BYTES) }
     }
 
+    /// From whichever copy is whole.
     async fn read(&self, id: &NodeId) -> Result<Bytes> {
         let lost = || Error::integrity("A node of a disk map is in no index segment");
         let at = self.index.find(Section::Meta, id.as_bytes()).await?.ok_or_else(lost)?;
+        let mut first = match self.read_at(id, at).await {
+            Err(error) if another_may_do(&error) => error,
+            read => return read,
+        };
+        for copy in self.index.find_all(Section::Meta, id.as_bytes()).await?.into_iter().filter(|copy| *copy != at) {
+            match self.read_at(id, copy).await {
+                Err(error) if another_may_do(&error) => first = first.with_context("also tried", copy.pack),
+                read => return read,
+            }
+        }
+        Err(first)
+    }
+
+    async fn read_at(&self, id: &NodeId, at: Location) -> Result<Bytes> {
         let packs = self.repository.packs();
         let opened = packs.open(PackKind::Meta, &at.pack).await?;
         let range = u64::from(at.offset)..u64::from(at.offset) + u64::from(at.stored);

@@ -13,7 +13,7 @@ use super::{
         config::{Config, MAGIC},
     },
     ids::ObjectHash,
-    keys::{Credential, KeyBundle, Keyring, Slot},
+    keys::{Credential, KeyBundle, Keyring, Slot, SlotKind},
     objects::{Objects, object_hash},
     state,
 };
@@ -101,7 +101,9 @@ async fn open_slot(
         let slot = match backend.get(&key).await.and_then(|object| Slot::from_object(&key, &object)) {
             Ok(slot) => slot,
             // One damaged slot must not keep the others from opening.
-            Err(error) if matches!(error.kind(), ErrorKind::Integrity | ErrorKind::NotFound) => {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Integrity | ErrorKind::NotFound | ErrorKind::Unsupported) =>
+            {
                 damaged = Some(error);
                 continue;
             }
@@ -113,7 +115,7 @@ async fn open_slot(
             continue;
         }
         own += 1;
-        if matches!(credential, Credential::Passphrase(_)) {
+        if matches!((&slot.kind, credential), (SlotKind::Passphrase { .. }, Credential::Passphrase(_))) {
             tried += 1;
         }
         if tried > MAX_PASSPHRASE_SLOTS {

@@ -129,7 +129,7 @@ impl ChunkReader {
     /// A run as one piece, or, when something in it is damaged, each chunk from whichever of its copies is whole.
     async fn fetch(&self, run: Run, ctx: &Context) -> Result<Vec<Piece>> {
         match self.fetch_run(run.clone(), ctx).await {
-            Err(error) if error.kind() == ErrorKind::Integrity => self.fetch_copies(&run, error, ctx).await,
+            Err(error) if another_may_do(&error) => self.fetch_copies(&run, error, ctx).await,
             fetched => fetched,
         }
     }
@@ -159,7 +159,7 @@ impl ChunkReader {
                         whole = Some(fetched);
                         break;
                     }
-                    Err(error) if error.kind() == ErrorKind::Integrity => first = first.or(Some(error)),
+                    Err(error) if another_may_do(&error) => first = first.or(Some(error)),
                     Err(error) => return Err(error),
                 }
             }
@@ -168,6 +168,11 @@ impl ChunkReader {
         }
         Ok(pieces)
     }
+}
+
+/// Whether another copy of what could not be read is worth a try: damage, or a flipped version number.
+pub(in crate::repository) fn another_may_do(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Unsupported)
 }
 
 /// Opens and unpacks a run into one buffer, of which the pieces are slices.

@@ -8,7 +8,7 @@ mod stream;
 pub use disk::StoredDisk;
 pub use stream::StoredStream;
 
-pub(super) use fetch::{ChunkReader, Wanted};
+pub(super) use fetch::{ChunkReader, Wanted, another_may_do};
 
 /// The largest chunk that is unpacked: that of a `fixed` chunker which cuts at every segment.
 pub(super) const MAX_CHUNK_BYTES: u32 = 16 << 20;
