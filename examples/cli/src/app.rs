@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use backstay::{Context, Error, Repository, Result, StorageBackend};
 
-use crate::{args::Global, exit, output::Output, place, progress::Progress, secrets};
+use crate::{args::Global, exit, output::Output, place, progress::Progress, prompt, secrets};
 
 /// Options, the context of the operation, and ways to speak.
 pub struct App {
@@ -49,7 +49,7 @@ impl App {
     /// Ends the process.
     pub fn finish(&self, code: u8) -> ! {
         self.progress.clear();
-        secrets::restore_terminal();
+        prompt::restore_terminal();
         std::process::exit(i32::from(code))
     }
 }

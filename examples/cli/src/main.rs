@@ -8,6 +8,7 @@ mod interrupt;
 mod output;
 mod place;
 mod progress;
+mod prompt;
 mod secrets;
 mod units;
 mod views;

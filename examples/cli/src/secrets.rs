@@ -1,21 +1,19 @@
 //! Passphrases and key files: where they come from. Never from an argument, which every user of the machine can see.
 
 use std::{
-    io::{IsTerminal, Read, Write},
+    io::{Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::OnceLock,
 };
 
 use backstay::{
     Context, Error, Result, ResultExt,
     repository::{Credential, NewSlot, SecretKey},
 };
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use crate::args::Global;
+use crate::{args::Global, prompt};
 
 const PASSPHRASE_VARIABLE: &str = "BACKSTAY_PASSPHRASE";
 const KEY_FILE_VARIABLE: &str = "BACKSTAY_KEY_FILE";
@@ -41,7 +39,7 @@ pub async fn to_open(global: &Global, ctx: &Context) -> Result<Credential> {
     }
     let passphrase = match from_variable()? {
         Some(passphrase) => passphrase,
-        None => on_a_thread(ctx, || prompt("Passphrase: ")).await?,
+        None => on_a_thread(ctx, || prompt::once("Passphrase: ").and_then(checked)).await?,
     };
     Ok(Credential::passphrase(passphrase.as_str()))
 }
@@ -57,7 +55,7 @@ pub async fn to_init(global: &Global, ctx: &Context) -> Result<(Vec<NewSlot>, Op
         some => some,
     };
     if passphrase.is_none() && key_file.is_none() {
-        passphrase = Some(on_a_thread(ctx, prompt_twice).await?);
+        passphrase = Some(on_a_thread(ctx, || checked(prompt::twice()?)).await?);
     }
     let mut slots = Vec::new();
     if let Some(passphrase) = passphrase {
@@ -181,41 +179,6 @@ fn checked(text: Zeroizing<String>) -> Result<Zeroizing<String>> {
         return Err(Error::invalid_input("The passphrase is empty; choose one that nobody guesses"));
     }
     Ok(Zeroizing::new(line.to_owned()))
-}
-
-static TERMINAL: OnceLock<(std::fs::File, Termios)> = OnceLock::new();
-
-/// Puts the terminal back as it was when a prompt was cut off by ^C.
-pub fn restore_terminal() {
-    if let Some((terminal, before)) = TERMINAL.get() {
-        // It is gone when this fails.
-        let _gone = tcsetattr(terminal, OptionalActions::Now, before);
-    }
-}
-
-fn prompt(text: &str) -> Result<Zeroizing<String>> {
-    // Standard input may be the data; somebody is there all the same when messages go to a terminal.
-    let somebody_is_there = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
-    let terminal = std::fs::File::options().read(true).write(true).open("/dev/tty").ok().filter(|_| somebody_is_there);
-    let Some(terminal) = terminal else {
-        return Err(Error::invalid_input(
-            "No passphrase: use --passphrase-file, --passphrase-command, --key-file or BACKSTAY_PASSPHRASE where there is no \
-             terminal to ask on",
-        ));
-    };
-    if let Ok(before) = tcgetattr(&terminal) {
-        TERMINAL.get_or_init(|| (terminal, before));
-    }
-    let answer = rpassword::prompt_password(text).map_err(|error| Error::io(error, "Ask for the passphrase"))?;
-    checked(Zeroizing::new(answer))
-}
-
-fn prompt_twice() -> Result<Zeroizing<String>> {
-    let first = prompt("New passphrase: ")?;
-    if *prompt("The same again: ")? != *first {
-        return Err(Error::invalid_input("The two passphrases differ; run it again"));
-    }
-    Ok(first)
 }
 
 /// Asking blocks, and ^C must get through.

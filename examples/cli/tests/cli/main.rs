@@ -11,3 +11,4 @@ mod kit;
 mod passphrases;
 mod restore;
 mod room;
+mod s3;

@@ -1,6 +1,10 @@
 //! Ways in.
 
-use std::os::unix::fs::PermissionsExt;
+use std::{
+    io::{Read, Write},
+    os::unix::fs::PermissionsExt,
+    process::{Command, Stdio},
+};
 
 use crate::kit::{Home, failed, succeeded};
 
@@ -80,4 +84,48 @@ fn the_recovery_key_is_shown_on_standard_error_and_nowhere_else() {
     let output = home.command(["init", "--key-file", "key"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stderr).contains("BACKSTAY-"));
     assert!(!String::from_utf8_lossy(&output.stdout).contains("BACKSTAY-"));
+}
+
+/// Runs it on a terminal of its own and answers every prompt in turn. `None` where there is no `script`.
+fn on_a_terminal(home: &Home, command: &str, answers: &[&str]) -> Option<(i32, String)> {
+    let line = format!("exec {} {command}", env!("CARGO_BIN_EXE_backstay"));
+    let mut script = Command::new("script");
+    script.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(home.path("."));
+    script.env_remove("BACKSTAY_PASSPHRASE").env_remove("BACKSTAY_KEY_FILE");
+    let Ok(mut child) = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() else {
+        println!("skipped: script is not installed");
+        return None;
+    };
+    let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (mut seen, mut answers, mut from) = (Vec::new(), answers.iter(), 0);
+    let mut byte = [0];
+    while output.read(&mut byte).is_ok_and(|read| read == 1) {
+        seen.push(byte[0]);
+        if seen[from..].ends_with(b": ") {
+            from = seen.len();
+            // What is typed before the echo is off would be seen.
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            if let Some(answer) = answers.next() {
+                input.write_all(answer.as_bytes()).unwrap();
+            }
+        }
+    }
+    Some((child.wait().unwrap().code().unwrap(), String::from_utf8_lossy(&seen).into_owned()))
+}
+
+#[test]
+fn a_passphrase_is_asked_for_without_echo_and_twice_when_it_is_new() {
+    let home = Home::empty();
+    let init = "init repo --no-recovery";
+    let Some((code, _)) = on_a_terminal(&home, init, &["correct horse\n", "correct house\n"]) else { return };
+    assert_eq!(code, 11);
+    assert!(!home.path("repo").exists());
+    let (code, seen) = on_a_terminal(&home, init, &["correct horse\n", "correct horse\n"]).unwrap();
+    assert_eq!(code, 0, "{seen}");
+    assert!(!seen.contains("horse"), "{seen}");
+    assert_eq!(on_a_terminal(&home, "points --repo repo", &["correct horse\n"]).unwrap().0, 0);
+    assert_eq!(on_a_terminal(&home, "points --repo repo", &["wrong horse\n"]).unwrap().0, 14);
+    assert_eq!(on_a_terminal(&home, "points --repo repo", &["\n"]).unwrap().0, 11);
+    // ^C
+    assert_eq!(on_a_terminal(&home, "points --repo repo", &["\u{3}"]).unwrap().0, 130);
 }

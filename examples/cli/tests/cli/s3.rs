@@ -1,0 +1,73 @@
+//! A repository in a bucket. The server is had by a script of the test bed, or the test says that it is skipped.
+
+use std::{collections::HashMap, net::TcpListener, path::Path, process::Command};
+
+use crate::kit::{Home, MIB, content, failed, succeeded};
+
+struct Server {
+    run: tempfile::TempDir,
+    port: String,
+    settings: HashMap<String, String>,
+}
+
+impl Server {
+    fn start() -> Option<Self> {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+        let mut server = Self { run: tempfile::tempdir().unwrap(), port, settings: HashMap::new() };
+        let output = server.script("start").output();
+        match output {
+            Ok(output) if output.status.success() => {
+                let text = String::from_utf8(output.stdout).unwrap();
+                let pairs = text.lines().filter_map(|line| line.split_once('='));
+                server.settings = pairs.map(|(name, value)| (name.into(), value.into())).collect();
+                Some(server)
+            }
+            other => {
+                let required = std::env::var_os("BACKSTAY_REQUIRE_SERVERS").is_some_and(|value| value == "1");
+                assert!(!required, "a server is required: {other:?}");
+                println!("skipped: no S3 server can be had");
+                None
+            }
+        }
+    }
+
+    fn script(&self, verb: &str) -> Command {
+        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/testbed/moto.sh"));
+        command.arg(verb).env("BACKSTAY_TESTBED_RUN", self.run.path()).env("BACKSTAY_TESTBED_PORT", &self.port);
+        command
+    }
+
+    fn command(&self, home: &Home, args: &[&str]) -> Command {
+        let mut command = home.command(args);
+        command
+            .env("BACKSTAY_REPOSITORY", format!("s3://{}/some/where", self.settings["BUCKET"]))
+            .env("AWS_ACCESS_KEY_ID", &self.settings["ACCESS_KEY"])
+            .env("AWS_SECRET_ACCESS_KEY", &self.settings["SECRET_KEY"])
+            .env("AWS_ENDPOINT_URL", &self.settings["ENDPOINT"]);
+        command
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.script("stop").status().unwrap();
+    }
+}
+
+#[test]
+fn a_repository_may_lie_in_a_bucket() {
+    let Some(server) = Server::start() else { return };
+    let home = Home::empty();
+    let run = |args: &[&str]| succeeded(server.command(&home, args).output().unwrap());
+    failed(12, server.command(&home, &["points", "--passphrase-command", "echo x", "--json"]).output().unwrap());
+    run(&["init", "--key-file", "key", "--no-recovery", "--pack-size", "1M"]);
+    let disk = content(60, 8 * MIB);
+    home.disk("a.raw", &disk);
+    run(&["backup", "a.raw", "--workload", "w"]);
+    run(&["check", "--read", "all"]);
+    run(&["restore", "latest", "--to", "b.raw", "--verify"]);
+    assert!(std::fs::read(home.path("b.raw")).unwrap() == disk);
+    // An option beats the variable, and nobody listens there.
+    let mut away = server.command(&home, &["points", "--json", "--endpoint", "http://127.0.0.1:1"]);
+    assert_eq!(failed(17, away.output().unwrap())["kind"], "Unavailable");
+}
