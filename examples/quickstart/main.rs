@@ -145,7 +145,8 @@ async fn run(arguments: &Arguments, screen: &Screen, ctx: &Context) -> Result<()
             (path, ImageFormat::Qcow2)
         }
     };
-    let image = open_image(&path, format, &beside(&path), &Tracking::default(), ctx).await?;
+    // Backing files may lie beside the image; where else they may lie is not for the image to say.
+    let image = open_image(&path, format, &ImageGate::beside(&path)?, &Tracking::default(), ctx).await?;
     let first: Arc<dyn DiskSource> = Arc::new(image);
     screen.line(&format!("Disk     {} ({format}), {} bytes", path.display(), first.size()));
 
@@ -192,12 +193,6 @@ async fn run(arguments: &Arguments, screen: &Screen, ctx: &Context) -> Result<()
         started.elapsed().as_secs_f64(),
     );
     folder.close().map_err(|error| Error::io(error, "Remove the temporary folder"))
-}
-
-/// Backing files may lie beside the image; where else they may lie is not for the image to say.
-fn beside(image: &Path) -> ImageGate {
-    let directory = image.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    ImageGate::directory(directory)
 }
 
 struct Backup {

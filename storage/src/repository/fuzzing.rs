@@ -1,4 +1,4 @@
-//! Decoders that are private, for fuzzing.
+//! Decoders that are private, for fuzzing, and what benchmarks need besides.
 
 use std::sync::{Arc, OnceLock};
 
@@ -17,6 +17,8 @@ use crate::backend::MemoryBackend;
 pub const REPOSITORY: [u8; 16] = [3; 16];
 const KINDS: [ObjectType; 5] =
     [ObjectType::Chain, ObjectType::Point, ObjectType::Forgotten, ObjectType::SessionOpen, ObjectType::SessionOutcome];
+
+pub use super::compress::compress;
 
 /// Unpacks a payload into as many bytes as a map could say.
 pub fn decompress(codec: Codec, payload: &[u8], len: u32) -> Result<Vec<u8>> {
