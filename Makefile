@@ -6,9 +6,9 @@ SHELL := /bin/bash
 CARGO ?= cargo
 FUZZ_SECONDS ?= 5
 
-.PHONY: test setup check unit fuzz deny
+.PHONY: test setup check unit reader quickstart fuzz deny
 
-test: setup check unit fuzz deny
+test: setup check unit reader quickstart fuzz deny
 
 setup:
 	tests/setup
@@ -20,6 +20,15 @@ check:
 # Documentation tests are part of it.
 unit:
 	$(CARGO) test --workspace --locked --no-fail-fast
+
+# A second implementation, written from docs/format.md alone, restores what the program has written.
+reader:
+	$(CARGO) build --locked -p backstay-cli
+	docs/format/test_reader.sh $(or $(CARGO_TARGET_DIR),target)/debug/backstay
+
+# The README's first command.
+quickstart:
+	$(CARGO) run --release --locked --example quickstart
 
 # The fuzz crate is a workspace of its own. Its bodies run here on seeded mutations, without libFuzzer and on the stable compiler.
 fuzz:
