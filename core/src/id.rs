@@ -123,7 +123,7 @@ impl FromStr for RestorePointId {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
         let bad = || Error::invalid_input("A restore point id has 32 hex digits").with_context("id", text);
-        if text.len() != 32 || !text.is_ascii() {
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(bad());
         }
         let mut bytes = [0; 16];
@@ -219,5 +219,6 @@ mod tests {
         assert!("ab".parse::<RestorePointId>().is_err());
         assert!("zz".repeat(16).parse::<RestorePointId>().is_err());
         assert!("é".repeat(16).parse::<RestorePointId>().is_err());
+        assert!("+5".repeat(16).parse::<RestorePointId>().is_err());
     }
 }

@@ -188,10 +188,7 @@ pub fn text(bytes: &[u8]) {
     if let Some(chunker) = DiskChunker::parse(&text) {
         assert_eq!(chunker.name(), text);
     }
-    // The parser of the standard library lets a sign through in front of a digit, as in `0+`.
-    if let Ok(id) = text.parse::<RestorePointId>()
-        && !text.contains('+')
-    {
+    if let Ok(id) = text.parse::<RestorePointId>() {
         assert_eq!(id.to_string(), text.to_ascii_lowercase());
     }
     if let Ok(time) = text.parse::<Timestamp>() {

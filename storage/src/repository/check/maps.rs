@@ -111,7 +111,7 @@ impl Walk<'_> {
     }
 
     async fn stream(&self, root: Option<NodeId>, report: &mut CheckReport) -> Result<()> {
-        let (mut bytes, mut walk) = (0, StreamWalk::new(root));
+        let (mut bytes, mut walk) = (0, StreamWalk::new(root, self.size));
         while let Some(chunks) = walk.next(self.nodes).await? {
             self.ctx.check()?;
             report.nodes += 1;

@@ -92,26 +92,32 @@ impl StreamMapBuilder {
     }
 }
 
-/// Walks the map of a stream, leaf by leaf.
+/// Walks the map of a stream, leaf by leaf. Every node must hold exactly the bytes that its parent says, and some: a forged
+/// map gives no more steps than bytes.
 pub struct StreamWalk {
-    ahead: Vec<(NodeId, u8)>,
+    /// Node, its greatest level, its bytes.
+    ahead: Vec<(NodeId, u8, u64)>,
 }
 
 impl StreamWalk {
-    /// From the beginning of the stream with this root.
+    /// From the beginning of the stream of `size` bytes with this root.
     #[must_use]
-    pub fn new(root: Option<NodeId>) -> Self {
-        Self { ahead: root.map(|id| (id, MAX_LEVELS)).into_iter().collect() }
+    pub fn new(root: Option<NodeId>, size: u64) -> Self {
+        Self { ahead: root.map(|id| (id, MAX_LEVELS, size)).into_iter().collect() }
     }
 
     /// The chunks of the next leaf; none at the end.
     pub async fn next(&mut self, source: &dyn NodeSource) -> Result<Option<Vec<StreamChunk>>> {
-        while let Some((id, below)) = self.ahead.pop() {
+        while let Some((id, below, size)) = self.ahead.pop() {
             match decode_node(&source.node(&id).await?)? {
-                Node::StreamLeaf(chunks) => return Ok(Some(chunks)),
+                Node::StreamLeaf(chunks) if total(chunks.iter().map(|chunk| u64::from(chunk.bytes))) == Some(size) => {
+                    return Ok(Some(chunks));
+                }
                 // Levels fall on the way down, so that no forged map makes a loop.
-                Node::StreamInner(level, children) if level < below => {
-                    self.ahead.extend(children.iter().rev().map(|child| (child.id, level)));
+                Node::StreamInner(level, children)
+                    if level < below && total(children.iter().map(|child| child.bytes)) == Some(size) =>
+                {
+                    self.ahead.extend(children.iter().rev().map(|child| (child.id, level, child.bytes)));
                 }
                 _ => {
                     return Err(Error::integrity("The map of a stream does not make sense").with_context("node", id));
@@ -120,4 +126,9 @@ impl StreamWalk {
         }
         Ok(None)
     }
+}
+
+/// The sum, unless there is nothing to add, something empty, or too much.
+fn total(mut bytes: impl Iterator<Item = u64>) -> Option<u64> {
+    bytes.try_fold(0_u64, |sum, bytes| (bytes > 0).then(|| sum.checked_add(bytes)).flatten()).filter(|sum| *sum > 0)
 }

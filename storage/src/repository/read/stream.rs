@@ -86,7 +86,14 @@ impl StoredStream {
 
     fn parts<'a>(&'a self, ctx: &'a Context) -> Parts<'a> {
         let task = ctx.task(&self.entry.name, Some(self.entry.size));
-        Parts { stream: self, walk: StreamWalk::new(self.entry.root), leaf: Vec::new().into_iter(), at: 0, task, ctx }
+        Parts {
+            stream: self,
+            walk: StreamWalk::new(self.entry.root, self.entry.size),
+            leaf: Vec::new().into_iter(),
+            at: 0,
+            task,
+            ctx,
+        }
     }
 }
 
