@@ -21,7 +21,8 @@ use super::file::DiskFile;
 /// it name any file of the host. By default nothing may be followed.
 #[derive(Clone, Debug, Default)]
 pub struct ImageGate {
-    directories: Vec<PathBuf>,
+    /// Each with whether what lies deeper is allowed too.
+    directories: Vec<(PathBuf, bool)>,
     probe: bool,
 }
 
@@ -37,19 +38,29 @@ impl ImageGate {
         Self::none().and_directory(directory)
     }
 
-    /// Files in the directory that the image itself is in, symbolic links to the image resolved, or below it. Blocks.
+    /// Files in the directory that the image itself is in, symbolic links to the image resolved, and not deeper. Blocks.
     pub fn beside(image: &Path) -> Result<Self> {
         let real = image.canonicalize();
         let real = real.map_err(|error| Error::io(error, "Find disk image").with_context("path", image.display()))?;
-        Ok(Self::directory(real.parent().unwrap_or(Path::new("/"))))
+        Ok(Self::none().and_files_of(real.parent().unwrap_or(Path::new("/"))))
     }
 
     /// Also files in this directory or below it.
     #[must_use]
-    pub fn and_directory(mut self, directory: impl Into<PathBuf>) -> Self {
-        let directory = directory.into();
+    pub fn and_directory(self, directory: impl Into<PathBuf>) -> Self {
+        self.and(directory.into(), true)
+    }
+
+    /// Also files in this directory, but not below it.
+    #[must_use]
+    pub fn and_files_of(self, directory: impl Into<PathBuf>) -> Self {
+        self.and(directory.into(), false)
+    }
+
+    fn and(mut self, directory: PathBuf, deep: bool) -> Self {
         // The parent of a bare file name is the empty path.
-        self.directories.push(if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory });
+        let directory = if directory.as_os_str().is_empty() { PathBuf::from(".") } else { directory };
+        self.directories.push((directory, deep));
         self
     }
 
@@ -79,9 +90,11 @@ impl ImageGate {
             return Err(about(not_allowed(what)));
         }
         let real = path.canonicalize().map_err(|error| about(Error::io(error, &format!("Find the {what}"))))?;
-        for directory in &self.directories {
+        for (directory, deep) in &self.directories {
             let Ok(directory) = directory.canonicalize() else { continue };
-            if let Ok(rest) = real.strip_prefix(&directory) {
+            if let Ok(rest) = real.strip_prefix(&directory)
+                && (*deep || rest.components().count() == 1)
+            {
                 return open_beneath(&directory, rest)
                     .map_err(|error| Error::io(error.into(), &format!("Open the {what}")))
                     .and_then(|file| DiskFile::from_file(file, &path))

@@ -10,7 +10,7 @@ use std::{
 
 use backstay_core::{Context, Error, Result};
 use rustix::{
-    fs::{CWD, Mode, OFlags, RenameFlags},
+    fs::{CWD, Gid, Mode, OFlags, RenameFlags, Uid},
     io::Errno,
 };
 
@@ -107,6 +107,9 @@ impl PartialFile {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::open(&partial, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|error| Error::io(error.into(), "Create file").with_context("path", partial.display()))?;
+        if overwrite {
+            like_the_old(&file, target);
+        }
         Ok(Self { file: Arc::new(File::from(file)), partial, target: target.to_owned(), overwrite, published: false })
     }
 
@@ -137,6 +140,16 @@ impl Drop for PartialFile {
             // Nothing can be done about a failure here; the name tells what the file is.
             let _ = std::fs::remove_file(&self.partial);
         }
+    }
+}
+
+/// Owner and mode of the file that is replaced, as far as we may: a guest's next start needs them.
+fn like_the_old(file: &impl std::os::fd::AsFd, target: &Path) {
+    let Ok(old) = rustix::fs::stat(target) else { return };
+    // The owner first: changing it takes away special bits of the mode. Whoever may not leaves the file to themselves.
+    let owned = rustix::fs::fchown(file, Some(Uid::from_raw(old.st_uid)), Some(Gid::from_raw(old.st_gid)));
+    if owned.is_ok() {
+        let _kept_private = rustix::fs::fchmod(file, Mode::from_raw_mode(old.st_mode & 0o777));
     }
 }
 

@@ -135,11 +135,6 @@ impl ImageSource {
         self.shared.changed.load(Ordering::Relaxed)
     }
 
-    /// Fails with [`backstay_core::ErrorKind::Conflict`] if any of the files changed since it was opened.
-    pub async fn verify_unchanged(&self) -> Result<()> {
-        self.blocking(|_| Ok(())).await
-    }
-
     /// The persistent dirty bitmaps of a qcow2 image. None when something that knows no bitmaps wrote to the image since.
     pub async fn bitmaps(&self) -> Result<Vec<BitmapInfo>> {
         self.blocking(|shared| match &shared.chain.header {
@@ -178,6 +173,10 @@ impl ImageSource {
 impl DiskSource for ImageSource {
     fn size(&self) -> u64 {
         self.shared.chain.layer.size()
+    }
+
+    async fn verify_unchanged(&self) -> Result<()> {
+        self.blocking(|_| Ok(())).await
     }
 
     async fn extents(&self, range: Range<u64>) -> Result<Vec<Extent>> {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     file::DiskFile,
+    identity::FileIdentity,
     qcow2::{Bitmap, BitmapInfo, Header, bitmaps},
     token::{Token, TokenBitmap},
 };
@@ -166,8 +167,10 @@ impl Tracker {
         }
         // A bitmap knows nothing of what happened below its own image.
         let below = |token: &Token| token.files.get(self.own_files..).map(<[_]>::to_vec).unwrap_or_default();
+        let racy = then.racy;
         let (now, then) = (below(&self.now), below(then));
-        if now.len() != then.len() || !now.iter().zip(&then).all(|(now, then)| now.has_content_of(then)) {
+        // Times of the last write can be set back, those of the last change cannot; a device keeps neither.
+        if now != then || !now.iter().all(FileIdentity::is_telling) || (racy && !now.is_empty()) {
             return Err(format!("a backing file below the bitmap {name:?} is not what it was at the parent's time"));
         }
         Ok(bits.clone())

@@ -161,7 +161,8 @@ pub async fn put_new(backend: &dyn StorageBackend, key: &ObjectKey, body: Bytes,
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
-        let unsure = matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Unavailable);
+        let unsure = matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::Unavailable)
+            || (error.kind() == ErrorKind::Conflict && error.retry() == Retry::Backoff);
         if !unsure {
             return Err(error).context("object", key);
         }

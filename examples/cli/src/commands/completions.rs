@@ -1,5 +1,7 @@
 //! `backstay completions`
 
+use std::io::Write;
+
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
@@ -21,7 +23,12 @@ pub struct Completions {
 
 impl Completions {
     pub fn run(self) -> u8 {
-        clap_complete::generate(self.shell, &mut Cli::command(), "backstay", &mut std::io::stdout());
-        exit::OK
+        // Into memory first: the generator panics when a pipe closes.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "backstay", &mut script);
+        match std::io::stdout().write_all(&script) {
+            Ok(()) => exit::OK,
+            Err(_) => exit::INTERNAL,
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! `backstay init`
 
-use backstay::{Error, Repository, Result, repository::InitOptions};
+use backstay::{Error, ErrorKind, Repository, Result, repository::InitOptions};
 use clap::Args;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -41,7 +41,16 @@ impl Init {
         let pack_bytes =
             u32::try_from(self.pack_size).map_err(|_| Error::invalid_input("Packs are closed at 1 to 128 MiB"))?;
         let options = InitOptions::slots(slots).recovery(!self.no_recovery).pack_bytes(pack_bytes);
-        let made = Repository::init(backend, options, &app.ctx).await?;
+        let made = match Repository::init(backend, options, &app.ctx).await {
+            Ok(made) => made,
+            Err(error) => {
+                // Where the store went away the repository may be there all the same, and this the only key to it.
+                if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Cancelled) {
+                    key_file.into_iter().for_each(secrets::NewKeyFile::keep);
+                }
+                return Err(error);
+            }
+        };
 
         let shown = key_file.as_ref().map(|file| file.path.display().to_string());
         let recovery = made.recovery_key.as_ref().map(ExposeSecret::expose_secret);

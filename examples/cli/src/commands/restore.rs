@@ -138,12 +138,18 @@ impl Restore {
                 Err(Error::invalid_input("Which stream? Name it with --stream")
                     .with_context("streams", names.join(", ")))
             }
-            ([disk], _) if !self.to.is_dir() => Ok(What::Disk(disk.clone())),
+            ([disk], _) if !self.to_directory() => Ok(What::Disk(disk.clone())),
             _ if self.range.is_some() || self.is_stdout() => {
                 Err(Error::invalid_input("Which disk? Name it with --disk").with_context("disks", ids(point)))
             }
             (disks, _) => Ok(What::Disks(disks.to_vec())),
         }
+    }
+
+    /// Whether the target is a directory, or is meant to become one: its name ends in a slash.
+    fn to_directory(&self) -> bool {
+        use std::os::unix::ffi::OsStrExt;
+        self.to.is_dir() || self.to.as_os_str().as_bytes().ends_with(b"/")
     }
 }
 

@@ -58,7 +58,10 @@ fn look_at(
         path.canonicalize().map_err(|error| Error::io(error, "Open disk image")).context("path", path.display())?;
     // The image's own directory is where the image really lies, not where a link to it does.
     let mut gate = ImageGate::none().probe_backing(true);
-    for directory in real.parent().into_iter().chain(allowed.iter().map(PathBuf::as_path)) {
+    if let Some(own) = real.parent() {
+        gate = gate.and_files_of(own);
+    }
+    for directory in allowed {
         gate = gate.and_directory(directory);
     }
     Ok((format, gate))

@@ -34,7 +34,16 @@ pub fn read_all() -> Result<BoxStream<'static, Result<Bytes>>> {
             }
         }
     });
-    let bytes = stream::unfold(pieces, |mut pieces| async { Some((pieces.recv().await?, pieces)) });
+    // An empty piece is the end. A thread that went away without one must not look like it.
+    let bytes = stream::unfold(Some(pieces), |pieces| async {
+        let mut pieces = pieces?;
+        match pieces.recv().await {
+            Some(Ok(piece)) if piece.is_empty() => None,
+            Some(Ok(piece)) => Some((Ok(piece), Some(pieces))),
+            Some(Err(error)) => Some((Err(error), None)),
+            None => Some((Err(Error::internal("Standard input was not read to its end")), None)),
+        }
+    });
     Ok(bytes.boxed())
 }
 

@@ -51,7 +51,7 @@ pub struct ChunkReader {
 
 /// Frames of one pack that lie close together.
 #[derive(Clone)]
-struct Run {
+pub(super) struct Run {
     pack: PackId,
     frames: Vec<(Location, Wanted)>,
 }
@@ -86,7 +86,7 @@ impl ChunkReader {
     }
 
     /// Where everything lies, in pack order, in runs that one request serves.
-    async fn plan(&self, wanted: Vec<Wanted>) -> Result<Vec<Run>> {
+    pub(super) async fn plan(&self, wanted: Vec<Wanted>) -> Result<Vec<Run>> {
         let ids: Vec<_> = wanted.iter().map(|wanted| wanted.id.0).collect();
         let found = self.index.find_many(Section::Data, &ids).await?;
         let mut placed = Vec::with_capacity(wanted.len());
@@ -127,7 +127,7 @@ impl ChunkReader {
     }
 
     /// A run as one piece, or, when something in it is damaged, each chunk from whichever of its copies is whole.
-    async fn fetch(&self, run: Run, ctx: &Context) -> Result<Vec<Piece>> {
+    pub(super) async fn fetch(&self, run: Run, ctx: &Context) -> Result<Vec<Piece>> {
         match self.fetch_run(run.clone(), ctx).await {
             Err(error) if another_may_do(&error) => self.fetch_copies(&run, error, ctx).await,
             fetched => fetched,

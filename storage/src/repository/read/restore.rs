@@ -1,15 +1,14 @@
 //! A stored disk into a sink: in pack order, on all cores; holes are never written.
 
-use std::ops::Range;
+use std::{collections::VecDeque, ops::Range};
 
 use backstay_core::{Context, DiskSink, DiskSource, Error, Result, Task, WriteOrder};
 use futures::{
-    Stream, TryStreamExt,
-    future::{Either, select},
+    TryStreamExt,
     stream::{FuturesOrdered, FuturesUnordered},
 };
 
-use super::{StoredDisk, Wanted, disk::placed, fetch::Piece};
+use super::{StoredDisk, Wanted, disk::placed, fetch::Run};
 use crate::repository::{
     chunk::{Entry, SEGMENT_BYTES},
     map::MapCursor,
@@ -36,29 +35,58 @@ impl StoredDisk {
         }
     }
 
+    /// Each run is fetched, unpacked and written by a future of its own, so that the store, the cores and the target are busy at
+    /// the same time.
     async fn restore_any(&self, sink: &dyn DiskSink, range: &Range<u64>, task: &Task, ctx: &Context) -> Result<()> {
         let mut cursor = self.map();
         let mut segment = range.start / SEGMENT_BYTES;
-        let mut done = range.start;
+        let mut planned = VecDeque::new();
+        let mut running = FuturesUnordered::new();
+        let at_once = ctx.limits().downloads.max(1);
         loop {
-            let (mut wanted, mut planned) = (Vec::new(), 0);
-            while planned < PLANNED_SEGMENTS {
-                let Some(next) = next_in(&mut cursor, segment, range).await? else { break };
-                wanted.extend(self.wanted(&mut cursor, next, range).await?);
-                (segment, planned) = (next + 1, planned + 1);
+            while running.len() < at_once {
+                if planned.is_empty() {
+                    let Some((next, runs)) = self.plan_from(&mut cursor, segment, range).await? else { break };
+                    segment = next;
+                    planned.extend(runs);
+                    continue;
+                }
+                let Some(run) = planned.pop_front() else { break };
+                running.push(self.bring(run, sink, range, task, ctx));
             }
-            if planned == 0 {
+            if ctx.or_cancelled(running.try_next()).await?.is_none() {
                 break;
             }
-            let pieces = self.chunks.read(wanted, ctx).await?;
-            let written = write_batches(pieces, sink, range, ctx.limits().effective_windows());
-            ctx.or_cancelled(written).await?;
-            let now = (segment * SEGMENT_BYTES).min(range.end);
-            task.advance(now.saturating_sub(done));
-            done = done.max(now);
         }
         // What nobody wrote reads as zero: a sink promises that.
-        task.advance(range.end - done);
+        task.advance((range.end - range.start).saturating_sub(task.done()));
+        Ok(())
+    }
+
+    /// The runs of the next segments with data, and the segment to go on from.
+    async fn plan_from(
+        &self,
+        cursor: &mut MapCursor,
+        from: u64,
+        range: &Range<u64>,
+    ) -> Result<Option<(u64, Vec<Run>)>> {
+        let (mut wanted, mut segment, mut planned) = (Vec::new(), from, 0);
+        while planned < PLANNED_SEGMENTS {
+            let Some(next) = next_in(cursor, segment, range).await? else { break };
+            wanted.extend(self.wanted(cursor, next, range).await?);
+            (segment, planned) = (next + 1, planned + 1);
+        }
+        if planned == 0 {
+            return Ok(None);
+        }
+        Ok(Some((segment, self.chunks.plan(wanted).await?)))
+    }
+
+    async fn bring(&self, run: Run, sink: &dyn DiskSink, range: &Range<u64>, task: &Task, ctx: &Context) -> Result<()> {
+        for piece in self.chunks.fetch(run, ctx).await? {
+            task.advance(piece.bytes.len() as u64);
+            write_clipped(sink, range, piece.at, piece.bytes).await?;
+        }
         Ok(())
     }
 
@@ -125,48 +153,6 @@ impl StoredDisk {
 async fn next_in(cursor: &mut MapCursor, from: u64, range: &Range<u64>) -> Result<Option<u64>> {
     let next = cursor.next_leaf(from).await?.map(|(segment, _)| segment);
     Ok(next.filter(|segment| segment * SEGMENT_BYTES < range.end))
-}
-
-/// Writes several batches at once while the next ones come in. No adaptor with a closure does it: one over borrowed values would
-/// make a future of which the compiler does not believe that it can be spawned.
-async fn write_batches(
-    batches: impl Stream<Item = Result<Vec<Piece>>>,
-    sink: &dyn DiskSink,
-    range: &Range<u64>,
-    at_once: usize,
-) -> Result<()> {
-    let mut batches = std::pin::pin!(batches);
-    let mut running = FuturesUnordered::new();
-    let mut ended = false;
-    loop {
-        let next = if ended || running.len() >= at_once.max(1) {
-            match running.try_next().await? {
-                Some(()) => continue,
-                None => return Ok(()),
-            }
-        } else if running.is_empty() {
-            batches.try_next().await?
-        } else {
-            match select(batches.try_next(), running.try_next()).await {
-                Either::Left((next, _)) => next?,
-                Either::Right((written, _)) => {
-                    written?;
-                    continue;
-                }
-            }
-        };
-        match next {
-            Some(batch) => running.push(write_batch(sink, range, batch)),
-            None => ended = true,
-        }
-    }
-}
-
-async fn write_batch(sink: &dyn DiskSink, range: &Range<u64>, batch: Vec<Piece>) -> Result<()> {
-    for piece in batch {
-        write_clipped(sink, range, piece.at, piece.bytes).await?;
-    }
-    Ok(())
 }
 
 /// Writes the part of a piece that lies in the range.

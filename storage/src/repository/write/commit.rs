@@ -1,6 +1,6 @@
 //! The end of a write: index, point, outcome, in this order.
 
-use backstay_core::{Consistency, Error, ErrorKind, RestorePoint, Result};
+use backstay_core::{Consistency, Error, ErrorKind, RestorePoint, Result, Retry};
 
 use super::WriteSession;
 use crate::repository::{
@@ -33,45 +33,87 @@ impl PointDetails {
 impl WriteSession {
     /// Makes the point exist. When this returns it is durable, and every reader sees it.
     pub async fn commit(self, details: PointDetails) -> Result<RestorePoint> {
-        let committed = self.try_commit(details).await;
-        match committed {
-            Ok(point) => Ok(point),
-            // After a reply that was lost for good the outcome may be there: settling as aborted would only fail.
-            Err(error) => {
-                self.abort().await;
-                Err(error)
+        let put = match self.prepare(&details).await {
+            Ok((point, outcome)) => {
+                // From here on nobody can say that it failed without looking: it is not settled as aborted.
+                return self.settle(point, outcome).await;
             }
-        }
+            Err(error) => error,
+        };
+        self.abort().await;
+        Err(put)
     }
 
-    async fn try_commit(&self, details: PointDetails) -> Result<RestorePoint> {
+    /// Everything but the outcome.
+    async fn prepare(&self, details: &PointDetails) -> Result<(StoredPoint, SessionOutcome)> {
+        if self.broken {
+            return Err(Error::conflict(
+                "A write of this session failed, so that it cannot be committed; begin another one",
+            ));
+        }
         let objects = self.repository.objects();
         let written = self.store.finish().await?;
         self.ctx.check()?;
-        let record = self.record(&details)?;
-        let point = objects.put_record(&point_key(&self.id)?, ObjectType::Point, &record, &self.ctx).await?;
+        let record = self.record(details)?;
+        let hash = objects.put_record(&point_key(&self.id)?, ObjectType::Point, &record, &self.ctx).await?;
         self.ctx.check()?;
-        let commit = Commit { point, packs: written.packs, segments: written.segments, meta_packs: written.meta_packs };
+        let commit =
+            Commit { point: hash, packs: written.packs, segments: written.segments, meta_packs: written.meta_packs };
         let outcome = SessionOutcome {
             session: *self.id.as_bytes(),
             token: self.ctx.random()?,
             outcome: Outcome::Commit(commit),
         };
-        let key = session_key(&self.id, "outcome")?;
-        let put = objects.put_record(&key, ObjectType::SessionOutcome, &outcome, &self.ctx).await;
-        put.map_err(|error| match error.kind() {
-            ErrorKind::Conflict => {
-                Error::conflict("The backup was ended by a collector because it seemed dead: run it again")
-            }
-            _ => error,
-        })?;
-        if Chain::moved_past(objects, self.generation).await? {
-            // A collector may have declared the session void in between; whoever cannot read that record must not claim success.
-            Chain::load(objects, &self.repository.config().owner).await?;
-        }
         let origin =
             objects.keyring().bundle().signer().ok_or_else(|| Error::internal("A session without a signer"))?;
-        StoredPoint { record, hash: point, origin }.describe()
+        Ok((StoredPoint { record, hash, origin }, outcome))
+    }
+
+    /// Puts the outcome and looks whether it counts.
+    async fn settle(self, point: StoredPoint, outcome: SessionOutcome) -> Result<RestorePoint> {
+        let objects = self.repository.objects();
+        let key = session_key(&self.id, "outcome")?;
+        let unsure = |error: Error| match error.kind() {
+            ErrorKind::Unavailable => Error::unavailable(
+                "The store went away at the very end: the restore point may exist or not; look with `points`",
+            )
+            .with_source(error),
+            _ => error,
+        };
+        let mut put = objects.put_record(&key, ObjectType::SessionOutcome, &outcome, &self.ctx).await.map(drop);
+        if put.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unavailable) {
+            put = self.resolve(&outcome, put).await;
+        }
+        put.map_err(|error| match error.kind() {
+            ErrorKind::Conflict if error.retry() == Retry::Never => {
+                Error::conflict("The backup was ended by a collector because it seemed dead: run it again")
+            }
+            _ => unsure(error),
+        })?;
+        if Chain::moved_past(objects, self.generation).await.map_err(unsure)? {
+            // A collector may have declared the session void in between; whoever cannot read that record must not claim success.
+            Chain::load(objects, &self.repository.config().owner).await.map_err(unsure)?;
+        }
+        point.describe()
+    }
+
+    /// After a put of which nobody knows whether it happened: puts `Aborted` in its place, so that one of the two is there, and
+    /// looks which.
+    async fn resolve(&self, ours: &SessionOutcome, put: Result<()>) -> Result<()> {
+        let objects = self.repository.objects();
+        let key = session_key(&self.id, "outcome")?;
+        let aborted =
+            SessionOutcome { session: *self.id.as_bytes(), token: self.ctx.random()?, outcome: Outcome::Aborted };
+        let gave_up = objects.put_record(&key, ObjectType::SessionOutcome, &aborted, &self.ctx).await;
+        match objects.get_record::<SessionOutcome>(&key, ObjectType::SessionOutcome).await {
+            Ok(there) if there.body == *ours => Ok(()),
+            // It is certain now that nothing came of it: the first error says why.
+            Ok(there) if there.body == aborted => put.map_err(|error| {
+                Error::new(ErrorKind::Unavailable, "The backup could not be committed and was given up")
+                    .with_source(error)
+            }),
+            _ => gave_up.and(put),
+        }
     }
 
     fn record(&self, details: &PointDetails) -> Result<PointRecord> {

@@ -129,6 +129,7 @@ impl WriteSession {
             Some(chunker) => chunker,
             None => parse_chunker(&self.repository.config().disk_chunker)?,
         };
+        self.writing()?;
         // The token names the moment before anything is read: what is written later is found changed next time.
         let token = source.change_token().await.context("disk", disk)?;
         let job = Arc::new(DiskJob {
@@ -175,6 +176,7 @@ impl WriteSession {
             reason: reason.clone(),
             read_bytes,
         });
+        self.wrote();
         Ok(DiskReport { disk: disk.clone(), method: changes.method(), reason, read_bytes })
     }
 

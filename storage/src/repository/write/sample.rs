@@ -25,17 +25,18 @@ impl WriteSession {
         let Some((_, entry)) = self.parent_disk(disk) else { return Ok(None) };
         let segments = segments_of(entry.size.min(job.source.size()));
         let mut cursor = self.parent_map(entry);
-        for _ in 0..count.min(4096) {
+        for turn in 0..count.min(4096) {
             if segments == 0 {
                 break;
             }
             self.ctx.check()?;
             let [high, low]: [[u8; 8]; 2] = [self.ctx.random()?, self.ctx.random()?];
             let start = u64::from_le_bytes(high) % segments;
-            // Mostly where data is: on a sparse disk nearly every random segment is a hole.
+            // Every other time where data was: on a sparse disk nearly every random segment is a hole. The other times anywhere, as
+            // what a tracker misses first is a write into what was never written before.
             let segment = match cursor.next_leaf(start).await? {
-                Some((segment, _)) => segment,
-                None => start,
+                Some((segment, _)) if turn % 2 == 0 => segment,
+                _ => start,
             };
             if segment >= segments {
                 continue;

@@ -1,10 +1,16 @@
 //! A write session: opened before anything is stored, settled by its outcome.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use backstay_core::{
-    ChangeBase, ChangeToken, Context, DiskId, Error, RestorePoint, RestorePointId, Result, Timestamp, Workload,
+    ChangeBase, ChangeToken, Context, DiskId, Error, ObjectKey, RestorePoint, RestorePointId, Result, Timestamp,
+    Workload,
 };
+
+use futures::TryStreamExt;
 
 use super::store::{ChunkStore, Origin};
 use crate::repository::{
@@ -15,7 +21,7 @@ use crate::repository::{
         point::{AttachmentEntry, DiskEntry, StreamEntry},
         session::{Outcome, Purpose, SessionOpen, SessionOutcome},
     },
-    ids::ObjectHash,
+    ids::{ObjectHash, PackId},
     keys::Secret,
     map::MapCursor,
     nodes::StoredNodes,
@@ -89,6 +95,8 @@ pub struct WriteSession {
     pub(super) disks: Vec<DiskEntry>,
     pub(super) streams: Vec<StreamEntry>,
     pub(super) attachments: Vec<AttachmentEntry>,
+    /// A write began and did not end well: some of its chunks may be counted as stored and are not.
+    pub(super) broken: bool,
     pub(super) ctx: Context,
 }
 
@@ -160,7 +168,10 @@ impl Repository {
         let aad = keyring.domain(epoch.epoch).aad(ObjectType::SessionKey, id.as_bytes());
         let sealed_key = hpke::seal(&epoch.data_public, &aad, &*data_key, ctx)?;
         let origin = Origin { session: *id.as_bytes(), signer, data_key, sealed_key };
-        let store = ChunkStore::new(self.clone(), origin, Arc::clone(&index), options.compression, ctx.clone())?;
+        // A full backup heals what was lost: it trusts no pack that is not there.
+        let present = if options.full { Some(self.packs_there().await?) } else { None };
+        let store =
+            ChunkStore::new(self.clone(), origin, Arc::clone(&index), present, options.compression, ctx.clone())?;
         Ok(WriteSession {
             repository: self.clone(),
             id,
@@ -176,8 +187,23 @@ impl Repository {
             disks: Vec::new(),
             streams: Vec::new(),
             attachments: Vec::new(),
+            broken: false,
             ctx: ctx.clone(),
         })
+    }
+}
+
+impl Repository {
+    async fn packs_there(&self) -> Result<HashSet<PackId>> {
+        let mut there = HashSet::new();
+        for folder in ["packs", "meta"] {
+            let folder = ObjectKey::new(folder)?;
+            let mut objects = self.backend().list(Some(&folder));
+            while let Some(meta) = objects.try_next().await? {
+                there.extend(PackId::from_hex(meta.key.name()));
+            }
+        }
+        Ok(there)
     }
 }
 
@@ -199,6 +225,21 @@ impl WriteSession {
         let (point, entry) = self.parent_disk(disk)?;
         let token = entry.token.as_ref().and_then(|token| ChangeToken::new(token.to_vec()).ok());
         Some(ChangeBase { point, size: entry.size, token })
+    }
+
+    /// Marks the session as broken until [`Self::wrote`]; so a write that fails, or whose future is dropped, leaves it broken.
+    pub(super) fn writing(&mut self) -> Result<()> {
+        if self.broken {
+            return Err(Error::conflict(
+                "An earlier write of this session failed, so nothing can come of it; begin another one",
+            ));
+        }
+        self.broken = true;
+        Ok(())
+    }
+
+    pub(super) const fn wrote(&mut self) {
+        self.broken = false;
     }
 
     pub(super) fn parent_disk(&self, disk: &DiskId) -> Option<(RestorePointId, &DiskEntry)> {

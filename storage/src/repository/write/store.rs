@@ -52,6 +52,8 @@ pub struct ChunkStore {
     meta: Packer,
     /// What committed sessions that this writer may trust have stored.
     before: Arc<Index>,
+    /// The packs that are really there; asked for only when everything is written anew.
+    present: Option<HashSet<PackId>>,
     /// What this session has stored and indexed.
     own: RwLock<Index>,
     /// Chunks and nodes that this session has stored or is storing, and that are in no segment yet.
@@ -92,6 +94,7 @@ impl ChunkStore {
         repository: Repository,
         origin: Origin,
         before: Arc<Index>,
+        present: Option<HashSet<PackId>>,
         compression: Compression,
         ctx: Context,
     ) -> Result<Self> {
@@ -120,6 +123,7 @@ impl ChunkStore {
             data,
             meta,
             before,
+            present,
             own: RwLock::new(Index::new(4 << 20)),
             claimed: Mutex::default(),
             pending: Mutex::default(),
@@ -173,6 +177,9 @@ impl ChunkStore {
         }
         let ids: Vec<_> = chunks.iter().map(|(id, _)| id.0).collect();
         let mut known = self.before.find_many(section, &ids).await?;
+        if let Some(present) = &self.present {
+            known.iter_mut().for_each(|known| *known = known.take().filter(|at| present.contains(&at.pack)));
+        }
         let own = self.own.read().await;
         if own.segments().next().is_some() {
             for (known, own) in known.iter_mut().zip(own.find_many(section, &ids).await?) {

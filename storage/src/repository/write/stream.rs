@@ -39,7 +39,9 @@ impl WriteSession {
             return Err(Error::invalid_input("The restore point has a stream of this name already")
                 .with_context("stream", name));
         }
+        self.writing()?;
         let entry = self.store_stream(name, bytes).await?;
+        self.wrote();
         let report = StreamReport { name: entry.name.clone(), size: entry.size };
         self.streams.push(entry);
         Ok(report)
@@ -55,7 +57,9 @@ impl WriteSession {
             return Err(Error::invalid_input("The restore point has an attachment of this name already")
                 .with_context("attachment", name));
         }
+        self.writing()?;
         let stream = self.store_stream(name, futures::stream::iter([Ok(bytes)]).boxed()).await?;
+        self.wrote();
         self.attachments.push(AttachmentEntry { stream, media_type: media_type.to_owned() });
         Ok(())
     }
