@@ -192,6 +192,30 @@ impl Repository {
         Ok(points)
     }
 
+    /// The points that can be read, oldest first, and what is wrong with the others.
+    pub(super) async fn readable_points(&self, state: &State) -> Result<(Vec<StoredPoint>, Vec<Error>)> {
+        let mut damaged: Vec<_> = state
+            .unreadable
+            .iter()
+            .map(|(session, error)| {
+                Error::new(error.kind(), error.message().to_owned()).with_context("session", session)
+            })
+            .collect();
+        let reads: Vec<_> = state.points().map(|(id, committed)| self.stored_point(id, committed)).collect();
+        let mut reads = stream::iter(reads).buffer_unordered(SMALL_READS);
+        let mut points = Vec::new();
+        while let Some(read) = reads.next().await {
+            match read {
+                Ok(point) => points.push(point),
+                Err(error) if error.kind() == ErrorKind::Integrity => damaged.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        drop(reads);
+        points.sort_by_key(|point| (point.record.time, point.record.sequence, point.record.session));
+        Ok((points, damaged))
+    }
+
     pub(super) async fn stored_point(&self, id: &RestorePointId, committed: &Committed) -> Result<StoredPoint> {
         let key = point_key(id)?;
         let record = self.objects().get_record::<PointRecord>(&key, ObjectType::Point).await;

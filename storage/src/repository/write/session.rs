@@ -152,7 +152,12 @@ impl Repository {
         let keyring = self.objects().keyring();
         let signer = keyring.bundle().signing_key()?.verifying_key().to_bytes();
         let signer = crate::repository::ids::SignerId(signer);
-        let points = self.stored_points(&state).await?;
+        let (points, damaged) = self.readable_points(&state).await?;
+        if !damaged.is_empty() {
+            // A damaged point of whatever workload must not end all backups; it is no parent, and somebody has to look.
+            let task = ctx.task("begin", None);
+            damaged.iter().for_each(|error| task.warn(format!("A restore point cannot be read, run `check`: {error}")));
+        }
         let mut of_workload: Vec<_> =
             points.into_iter().filter(|point| point.record.workload == workload.id.as_str()).collect();
         of_workload.sort_by_key(|point| (point.record.sequence, point.record.time, point.record.session));
