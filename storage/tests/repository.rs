@@ -15,7 +15,7 @@ use backstay_storage::{
         crypto::{Domain, ObjectType, envelope, kdf::KdfParameters, sign},
         format::{
             self,
-            chain::{ChainRecord, Change, FoldedState, KeysRecord, RosterEntry},
+            chain::{ChainRecord, Change, KeysRecord, RosterEntry},
             config::Config,
         },
         ids::ObjectHash,
@@ -198,12 +198,13 @@ async fn admit(memory: &MemoryBackend, share: &KeyBundle) {
         change: Change::Keys(KeysRecord {
             epoch: 0,
             roster: vec![entry(Capability::Owner, bundle.signer()), entry(share.capability, share.signer())],
-            sealed: Vec::new(),
+            former: Vec::new(),
             reader_features: Vec::new(),
             writer_features: Vec::new(),
             collector_features: Vec::new(),
         }),
-        state: FoldedState::default(),
+        folded: None,
+        keys: None,
     };
     let name = key("chain/1");
     let body = format::encode(&record).unwrap();

@@ -11,7 +11,7 @@ use super::{
     crypto::{Domain, FORMAT_VERSION, ObjectType, SUITE, kdf::KdfParameters, sign},
     format::{
         self,
-        chain::{ChainRecord, Change, FoldedState, KeysRecord, RosterEntry},
+        chain::{ChainRecord, Change, KeysRecord, RosterEntry},
         config::{Config, MAGIC},
     },
     ids::{ObjectHash, SignerId},
@@ -222,11 +222,12 @@ fn first_record(slots: &[Slot], bundle: &KeyBundle, ctx: &Context) -> ChainRecor
         change: Change::Keys(KeysRecord {
             epoch: 0,
             roster: slots.iter().map(entry).collect(),
-            sealed: Vec::new(),
+            former: Vec::new(),
             reader_features: Vec::new(),
             writer_features: Vec::new(),
             collector_features: Vec::new(),
         }),
-        state: FoldedState::default(),
+        folded: None,
+        keys: None,
     }
 }

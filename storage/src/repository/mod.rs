@@ -14,10 +14,14 @@ pub mod map;
 pub mod pack;
 
 mod cache;
+mod chain;
 mod check;
+mod collect;
 mod compress;
 mod diff;
 mod init;
+#[doc(hidden)]
+pub mod mutation;
 mod nodes;
 mod objects;
 mod open;
@@ -33,6 +37,7 @@ use std::sync::Arc;
 use backstay_core::{Result, StorageBackend};
 
 pub use check::{CheckDepth, CheckReport, Finding};
+pub use collect::{PruneOptions, PruneReport, WaitingSession};
 pub use compress::Compression;
 pub use diff::DiffReport;
 pub use init::{InitOptions, Initialized, NewSlot};

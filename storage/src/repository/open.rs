@@ -7,6 +7,7 @@ use futures::TryStreamExt;
 
 use super::{
     Repository,
+    chain::Chain,
     crypto::{Domain, FORMAT_VERSION, ObjectType, SUITE, sign},
     format::{
         self,
@@ -15,7 +16,6 @@ use super::{
     ids::ObjectHash,
     keys::{Credential, KeyBundle, Keyring, Slot, SlotKind},
     objects::{Objects, object_hash},
-    state,
 };
 
 /// More slots than anybody has; a hostile store could show millions.
@@ -38,7 +38,7 @@ impl Repository {
         let config = read_config(&config_key, &object)?;
         let (slot, bundle) = open_slot(&*backend, &config, object_hash(&object), &credential, ctx).await?;
         let objects = Objects::new(Arc::clone(&backend), Arc::new(Keyring::new(config.repository, bundle.clone(), 0)));
-        let chain = state::Chain::load(&objects, &config.owner).await?;
+        let chain = Chain::load(&objects, &config.owner).await?;
         if !chain.roster.iter().any(|entry| entry.slot == slot.id) {
             return Err(Error::permission_denied("This key was removed from the repository"));
         }
@@ -52,7 +52,7 @@ impl Repository {
         let config_key = ObjectKey::new("config")?;
         let config = read_config(&config_key, &backend.get(&config_key).await?)?;
         let objects = Objects::new(Arc::clone(&backend), Arc::new(Keyring::new(config.repository, bundle.clone(), 0)));
-        let chain = state::Chain::load(&objects, &config.owner).await?;
+        let chain = Chain::load(&objects, &config.owner).await?;
         let objects = Objects::new(backend, Arc::new(Keyring::new(config.repository, bundle, chain.epoch)));
         Ok(Self::new(objects, config))
     }

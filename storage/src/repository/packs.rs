@@ -86,6 +86,17 @@ impl Packs {
         read.await.map_err(missing_is_damage).context("object", &key)
     }
 
+    /// The directory of a pack that was read whole.
+    pub fn directory_of(&self, kind: PackKind, bytes: &Bytes) -> Result<Directory> {
+        let trailer = Trailer::decode(bytes, bytes.len() as u64)?;
+        let end = bytes.len() - TRAILER_BYTES;
+        let start = end - trailer.directory_bytes as usize;
+        if trailer.kind != kind {
+            return Err(Error::integrity("A pack of one sort stands where one of another belongs"));
+        }
+        self.open_directory(&trailer, &bytes[start..end], start as u64)
+    }
+
     /// Opens a sealed directory; `room` is where it begins in its pack.
     pub fn open_directory(&self, trailer: &Trailer, sealed: &[u8], room: u64) -> Result<Directory> {
         let keyring = self.objects.keyring();

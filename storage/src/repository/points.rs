@@ -35,6 +35,11 @@ impl StoredPoint {
         RestorePointId::from_bytes(self.record.session)
     }
 
+    /// What points are sorted by: oldest first, those of one moment by number and id.
+    pub const fn age(&self) -> (i64, u64, [u8; 16]) {
+        (self.record.time, self.record.sequence, self.record.session)
+    }
+
     /// As everybody else sees it.
     pub fn describe(&self) -> Result<RestorePoint> {
         let record = &self.record;
@@ -176,19 +181,22 @@ impl Repository {
             PointSelector::Id(_) => false,
         };
         let points = self.stored_points(state).await?;
-        points.iter().rfind(fits).cloned().ok_or_else(|| not_found(state))
+        let found = points.iter().rfind(fits).ok_or_else(|| not_found(state))?.id();
+        let committed = state.committed.get(&found).ok_or_else(|| not_found(state))?;
+        self.stored_point(&found, committed).await
     }
 
-    /// Every point that exists, oldest first. One that cannot be read is an error: nobody may take it for absent.
+    /// Every point that exists, oldest first, without change tokens where the folded state describes it. One that cannot be read is
+    /// an error: nobody may take it for absent.
     pub(super) async fn stored_points(&self, state: &State) -> Result<Vec<StoredPoint>> {
         if let Some((session, error)) = state.unreadable.first() {
             let error = Error::new(error.kind(), error.message().to_owned());
             return Err(error.with_context("session", session).with_context("next", "run `check`"));
         }
         // Collected first: with a closure over references in it, the compiler would not believe that this future is `Send`.
-        let reads: Vec<_> = state.points().map(|(id, committed)| self.stored_point(id, committed)).collect();
+        let reads: Vec<_> = state.points().map(|(id, committed)| self.summary(id, committed)).collect();
         let mut points: Vec<_> = stream::iter(reads).buffer_unordered(SMALL_READS).try_collect().await?;
-        points.sort_by_key(|point| (point.record.time, point.record.sequence, point.record.session));
+        points.sort_by_key(StoredPoint::age);
         Ok(points)
     }
 
@@ -201,7 +209,7 @@ impl Repository {
                 Error::new(error.kind(), error.message().to_owned()).with_context("session", session)
             })
             .collect();
-        let reads: Vec<_> = state.points().map(|(id, committed)| self.stored_point(id, committed)).collect();
+        let reads: Vec<_> = state.points().map(|(id, committed)| self.summary(id, committed)).collect();
         let mut reads = stream::iter(reads).buffer_unordered(SMALL_READS);
         let mut points = Vec::new();
         while let Some(read) = reads.next().await {
@@ -212,8 +220,16 @@ impl Repository {
             }
         }
         drop(reads);
-        points.sort_by_key(|point| (point.record.time, point.record.sequence, point.record.session));
+        points.sort_by_key(StoredPoint::age);
         Ok((points, damaged))
+    }
+
+    /// The point as the folded state describes it, or else as it is stored.
+    pub(super) async fn summary(&self, id: &RestorePointId, committed: &Committed) -> Result<StoredPoint> {
+        match &committed.summary {
+            Some(record) => Ok(StoredPoint { record: record.clone(), hash: committed.point, origin: committed.origin }),
+            None => self.stored_point(id, committed).await,
+        }
     }
 
     pub(super) async fn stored_point(&self, id: &RestorePointId, committed: &Committed) -> Result<StoredPoint> {
@@ -225,7 +241,7 @@ impl Repository {
             }
             _ => error,
         })?;
-        let genuine = record.hash == committed.commit.point
+        let genuine = record.hash == committed.point
             && record.signer == committed.origin
             && record.body.session == *id.as_bytes();
         if !genuine {
@@ -235,13 +251,13 @@ impl Repository {
         Ok(StoredPoint { record: record.body, hash: record.hash, origin: record.signer })
     }
 
-    /// The index of all committed sessions that `wanted` picks.
-    pub(super) async fn index(&self, state: &State, wanted: impl Fn(&Committed) -> bool) -> Result<Index> {
-        let sessions = state.committed.values().filter(|session| wanted(session));
-        let segments: Vec<_> =
-            sessions.flat_map(|session| &session.commit.segments).map(|id| self.segment(id)).collect();
+    /// The index over the packs of those origins that `wanted` picks, dead ones left out.
+    pub(super) async fn index(&self, state: &State, wanted: impl Fn(&SignerId) -> bool) -> Result<Index> {
+        let segments = state.segments();
+        let wanted = segments.iter().filter(|segment| wanted(&segment.origin));
+        let segments: Vec<_> = wanted.map(|segment| self.segment(&segment.id)).collect();
         let opened = stream::iter(segments).buffered(SMALL_READS);
-        let mut index = Index::new(INDEX_CACHE_BYTES);
+        let mut index = Index::new(INDEX_CACHE_BYTES).without(state.dead_packs());
         let mut opened = std::pin::pin!(opened);
         while let Some(segment) = opened.try_next().await? {
             index.push(Arc::new(segment));

@@ -1,120 +1,91 @@
 //! What exists: the chain, the sessions that committed, the tombstones.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use backstay_core::{Error, ErrorKind, ObjectKey, RestorePointId, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
+    chain::Chain,
     crypto::ObjectType,
     format::{
-        chain::{ChainRecord, Change, FoldedState, RosterEntry},
+        chain::BaseSegment,
+        point::PointRecord,
         session::{Commit, Outcome, SessionOutcome, Tombstone},
     },
-    ids::{ObjectHash, SignerId},
+    ids::{ObjectHash, PackId, SignerId},
     keys::Capability,
-    objects::Objects,
+    objects::{Objects, Record},
 };
 
 /// Requests at once while small objects are read.
 pub const SMALL_READS: usize = 16;
 
-/// The chain as far as it was followed.
-pub struct Chain {
-    /// The number of the newest record.
-    pub head: u64,
-    /// Who may do what.
-    pub roster: Vec<RosterEntry>,
-    /// The epoch that sessions write in.
-    pub epoch: u32,
-    /// Everybody who ever was on a roster: what they committed while they were stays committed.
-    ever: Vec<RosterEntry>,
-}
+/// How often the state is read again because the chain moved meanwhile.
+const LOAD_ATTEMPTS: usize = 32;
 
-/// The object name of a record of the chain.
-pub fn chain_key(number: u64) -> Result<ObjectKey> {
-    ObjectKey::new(format!("chain/{number}"))
-}
-
-impl Chain {
-    /// Follows the chain from its first record, checking every link and signature.
-    pub async fn load(objects: &Objects, owner: &SignerId) -> Result<Self> {
-        let mut chain = Self { head: 0, roster: Vec::new(), epoch: 0, ever: Vec::new() };
-        let mut previous = ObjectHash([0; 32]);
-        for number in 0.. {
-            let record = match objects.get_record::<ChainRecord>(&chain_key(number)?, ObjectType::Chain).await {
-                Ok(record) => record,
-                Err(error) if error.kind() == ErrorKind::NotFound && number > 0 => break,
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    return Err(Error::integrity("The repository has lost the first record of its chain"));
-                }
-                Err(error) => return Err(error),
-            };
-            if record.body.number != number || record.body.previous != previous {
-                return Err(Error::integrity(
-                    "The repository's chain is broken: a record does not follow the one before",
-                )
-                .with_context("record", number));
-            }
-            match record.body.change {
-                Change::Keys(keys) if record.signer == *owner && record.body.state == FoldedState::default() => {
-                    if let Some(feature) = keys.reader_features.iter().chain(&keys.writer_features).next() {
-                        let error = Error::unsupported(
-                            "The repository uses a feature that this build does not know: use a newer Backstay",
-                        );
-                        return Err(error.with_context("feature", feature));
-                    }
-                    chain.ever.extend(keys.roster.iter().cloned());
-                    (chain.roster, chain.epoch) = (keys.roster, keys.epoch);
-                }
-                Change::Keys(_) if record.signer == *owner => {
-                    return Err(Error::unsupported("The repository has been collected by a newer Backstay: use that"));
-                }
-                Change::Keys(_) => {
-                    return Err(Error::integrity("A record of the chain changes keys and is not signed by the owner")
-                        .with_context("record", number));
-                }
-                _ => return Err(Error::unsupported("The repository has been collected by a newer Backstay: use that")),
-            }
-            (chain.head, previous) = (number, record.hash);
-        }
-        Ok(chain)
-    }
-
-    /// Whether the chain has grown past `head`.
-    pub async fn moved_past(objects: &Objects, head: u64) -> Result<bool> {
-        match objects.backend().head(&chain_key(head + 1)?).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Whether this signer is or was authorised for something.
-    fn ever_may(&self, signer: &SignerId, may: impl Fn(Capability) -> bool) -> bool {
-        self.ever.iter().any(|entry| entry.signer == Some(*signer) && may(entry.capability))
-    }
-}
-
-/// A session that committed.
+/// A point that was committed.
 #[derive(Clone, Debug)]
 pub struct Committed {
-    /// What it vouches for.
-    pub commit: Commit,
+    /// The hash of its object.
+    pub point: ObjectHash,
     /// Whose it is.
     pub origin: SignerId,
+    /// What it says, when the folded state has it.
+    pub summary: Option<PointRecord>,
+}
+
+/// A commit that no folded state has taken up yet.
+#[derive(Clone, Debug)]
+pub struct NewCommit {
+    /// What it vouches for.
+    pub commit: Commit,
+    /// Whose frames its packs hold.
+    pub origin: SignerId,
+    /// The head that its session saw.
+    pub generation: u64,
+}
+
+/// The objects of one session.
+#[derive(Clone, Debug, Default)]
+pub struct SessionParts {
+    /// It was opened.
+    pub open: bool,
+    /// It has an outcome.
+    pub outcome: bool,
+    /// How many checkpoints it has.
+    pub checkpoints: u64,
+    /// All of them.
+    pub keys: Vec<ObjectKey>,
+}
+
+impl SessionParts {
+    /// Its checkpoints, with their numbers.
+    pub fn checkpoint_keys(&self) -> impl Iterator<Item = (u64, &ObjectKey)> {
+        let number = |key: &ObjectKey| key.name().strip_prefix("checkpoint-").and_then(|number| number.parse().ok());
+        self.keys.iter().filter_map(move |key| Some((number(key)?, key)))
+    }
+
+    /// The number after the last one.
+    pub fn next_checkpoint(&self) -> u64 {
+        self.checkpoint_keys().map(|(number, _)| number.saturating_add(1)).max().unwrap_or(0)
+    }
 }
 
 /// What exists at one moment.
 pub struct State {
     /// The chain.
     pub chain: Chain,
-    /// Sessions whose outcome is a commit, forgotten ones among them.
+    /// Points that were committed, forgotten ones among them.
     pub committed: BTreeMap<RestorePointId, Committed>,
+    /// The commits that are newer than the floor, repacks among them.
+    pub news: BTreeMap<RestorePointId, NewCommit>,
     /// Points with a tombstone.
     pub forgotten: BTreeSet<RestorePointId>,
-    /// Sessions without an outcome.
-    pub unsettled: BTreeSet<RestorePointId>,
+    /// Every session with an object.
+    pub sessions: BTreeMap<RestorePointId, SessionParts>,
+    /// The head that each session with an outcome saw.
+    pub settled: BTreeMap<RestorePointId, u64>,
     /// Outcomes that could not be read; whoever must know everything fails on them.
     pub unreadable: Vec<(RestorePointId, Error)>,
 }
@@ -129,80 +100,131 @@ pub fn point_key(point: &RestorePointId) -> Result<ObjectKey> {
     ObjectKey::new(format!("points/{point}"))
 }
 
+/// The object name of a tombstone.
+pub fn tombstone_key(point: &RestorePointId) -> Result<ObjectKey> {
+    ObjectKey::new(format!("forgotten/{point}"))
+}
+
 impl State {
-    /// Reads what exists now.
+    /// Reads what exists now. All of it belongs to one head: what a collector removes after its verdict, nobody misses here.
     pub async fn load(objects: &Objects, owner: &SignerId) -> Result<Self> {
-        let chain = Chain::load(objects, owner).await?;
+        for _ in 0..LOAD_ATTEMPTS {
+            let chain = Chain::load(objects, owner).await?;
+            let head = chain.head;
+            let state = Self::of(chain, objects).await;
+            if !Chain::moved_past(objects, head).await? {
+                return state;
+            }
+        }
+        Err(Error::conflict("The repository's chain moves faster than the repository can be read; try again")
+            .retryable())
+    }
+
+    async fn of(chain: Chain, objects: &Objects) -> Result<Self> {
+        let committed = |settled: &super::format::chain::SettledSession| {
+            let committed =
+                Committed { point: settled.point, origin: settled.origin, summary: Some(settled.summary.clone()) };
+            (RestorePointId::from_bytes(settled.session), committed)
+        };
         let mut state = Self {
+            committed: chain.folded.settled.iter().map(committed).collect(),
+            forgotten: chain.folded.forgotten.iter().map(|name| RestorePointId::from_bytes(name.0)).collect(),
             chain,
-            committed: BTreeMap::new(),
-            forgotten: BTreeSet::new(),
-            unsettled: BTreeSet::new(),
+            news: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            settled: BTreeMap::new(),
             unreadable: Vec::new(),
         };
-        let mut settled = Vec::new();
+        state.list_sessions(objects).await?;
+        state.load_outcomes(objects).await?;
+        state.load_tombstones(objects).await?;
+        Ok(state)
+    }
+
+    async fn list_sessions(&mut self, objects: &Objects) -> Result<()> {
         let folder = ObjectKey::new("sessions")?;
         let mut listing = objects.backend().list(Some(&folder));
         while let Some(meta) = listing.try_next().await? {
             let Some((session, part)) = parse_session_key(&meta.key) else { continue };
+            let parts = self.sessions.entry(session).or_default();
             match part {
-                "outcome" => settled.push(session),
-                "open" => drop(state.unsettled.insert(session)),
+                "outcome" => parts.outcome = true,
+                "open" => parts.open = true,
+                part if part.starts_with("checkpoint-") => parts.checkpoints += 1,
                 _ => {}
             }
+            parts.keys.push(meta.key);
         }
-        let outcomes = stream::iter(settled).map(|session| async move {
+        Ok(())
+    }
+
+    async fn load_outcomes(&mut self, objects: &Objects) -> Result<()> {
+        let with_outcome: Vec<_> =
+            self.sessions.iter().filter(|(_, parts)| parts.outcome).map(|(session, _)| *session).collect();
+        let outcomes = stream::iter(with_outcome).map(|session| async move {
             let key = session_key(&session, "outcome")?;
             Ok::<_, Error>((session, objects.get_record::<SessionOutcome>(&key, ObjectType::SessionOutcome).await))
         });
         let mut outcomes = outcomes.buffer_unordered(SMALL_READS);
         while let Some((session, outcome)) = outcomes.try_next().await? {
-            state.unsettled.remove(&session);
             match outcome {
-                Ok(record) => state.settle(session, record.body, record.signer),
+                Ok(record) => self.settle(session, record),
                 // Also one of a version that nobody knows: a flipped bit looks like that.
                 Err(error) if matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Unsupported) => {
-                    state.unreadable.push((session, error));
+                    self.unreadable.push((session, error));
                 }
                 Err(error) => return Err(error),
             }
         }
         drop(outcomes);
-        state.unreadable.sort_by_key(|(session, _)| *session);
-        state.load_tombstones(objects).await?;
-        Ok(state)
+        self.unreadable.sort_by_key(|(session, _)| *session);
+        Ok(())
     }
 
-    fn settle(&mut self, session: RestorePointId, outcome: SessionOutcome, signer: SignerId) {
-        // Collectors end what seems dead and nothing else.
-        let may = |capability: Capability| match outcome.outcome {
-            Outcome::Commit(_) => capability.may_write(),
-            Outcome::Aborted | Outcome::Fenced => capability != Capability::Reader,
+    fn settle(&mut self, session: RestorePointId, record: Record<SessionOutcome>) {
+        let Record { body: outcome, signer, .. } = record;
+        // Settled long ago: the folded state says how, whatever somebody may have put since.
+        if outcome.generation < self.chain.folded.floor {
+            self.settled.insert(session, outcome.generation);
+            return;
+        }
+        let may = |capability: Capability| match &outcome.outcome {
+            // A repack names whose frames it has copied, which nobody but a collector may do; a backup has a point.
+            Outcome::Commit(commit) if commit.point.is_none() => commit.origin.is_some() && capability.may_collect(),
+            Outcome::Commit(commit) => commit.origin.is_none() && capability.may_write(),
+            Outcome::Aborted => true,
+            // Collectors end what seems dead and nothing else.
+            Outcome::Fenced => capability != Capability::Reader,
         };
-        if outcome.session != *session.as_bytes() || !self.chain.ever_may(&signer, may) {
-            let error = Error::integrity("The outcome of a session is not signed by one of the repository's writers");
+        if outcome.session != *session.as_bytes() || !self.chain.may_end(&signer, outcome.generation, may) {
+            let error = Error::integrity("The outcome of a session is not signed by anybody who may end it like that");
             self.unreadable.push((session, error.with_context("session", session)));
             return;
         }
+        self.settled.insert(session, outcome.generation);
         if let Outcome::Commit(commit) = outcome.outcome {
-            self.committed.insert(session, Committed { commit, origin: signer });
+            if let Some(point) = commit.point {
+                self.committed.insert(session, Committed { point, origin: signer, summary: None });
+            }
+            let origin = commit.origin.unwrap_or(signer);
+            self.news.insert(session, NewCommit { commit, origin, generation: outcome.generation });
         }
     }
 
     async fn load_tombstones(&mut self, objects: &Objects) -> Result<()> {
         let folder = ObjectKey::new("forgotten")?;
-        let mut listing = objects.backend().list(Some(&folder));
-        let mut keys = Vec::new();
-        while let Some(meta) = listing.try_next().await? {
-            keys.push(meta.key);
-        }
-        drop(listing);
-        for key in keys {
+        let mut keys: Vec<_> = objects.backend().list(Some(&folder)).map_ok(|meta| meta.key).try_collect().await?;
+        keys.retain(|key| key.name().parse().is_ok_and(|point: RestorePointId| !self.forgotten.contains(&point)));
+        let reads = stream::iter(keys).map(|key| async move {
+            Ok::<_, Error>((objects.get_record::<Tombstone>(&key, ObjectType::Forgotten).await?, key))
+        });
+        let tombstones: Vec<_> = reads.buffer_unordered(SMALL_READS).try_collect().await?;
+        for (tombstone, key) in tombstones {
             // A tombstone that is not one must not make a point vanish: it blocks until somebody has looked at it.
-            let tombstone = objects.get_record::<Tombstone>(&key, ObjectType::Forgotten).await?;
             let point = RestorePointId::from_bytes(tombstone.body.session);
             let may = |capability| capability != Capability::Reader;
-            if key.name() != point.to_string() || !self.chain.ever_may(&tombstone.signer, may) {
+            let before_keys = if self.chain.keys_unsettled() { 0 } else { u64::MAX };
+            if key.name() != point.to_string() || !self.chain.may_end(&tombstone.signer, before_keys, may) {
                 return Err(Error::integrity("A tombstone is not signed by anybody who may forget restore points")
                     .with_context("object", key));
             }
@@ -214,6 +236,43 @@ impl State {
     /// The points that exist.
     pub fn points(&self) -> impl Iterator<Item = (&RestorePointId, &Committed)> {
         self.committed.iter().filter(|(point, _)| !self.forgotten.contains(point))
+    }
+
+    /// The number of the record that opened the generation which is not closed yet. Sessions that saw an
+    /// older head have to be settled before its verdict.
+    pub fn opened_by(&self) -> u64 {
+        match &self.chain.folded.open {
+            Some(open) => open.number,
+            None => self.chain.keys.number,
+        }
+    }
+
+    /// Sessions that neither committed nor gave up, and that are not settled by the chain either.
+    pub fn unsettled(&self) -> impl Iterator<Item = (&RestorePointId, &SessionParts)> {
+        self.sessions.iter().filter(|(_, parts)| parts.open && !parts.outcome)
+    }
+
+    /// The segments that name what is there, oldest first, and whose packs they name.
+    pub fn segments(&self) -> Vec<BaseSegment> {
+        let mut segments = self.chain.folded.base_segments.clone();
+        for news in self.news.values() {
+            segments.extend(news.commit.segments.iter().map(|id| BaseSegment { id: *id, origin: news.origin }));
+        }
+        segments
+    }
+
+    /// Packs that are gone or going, whatever a segment says.
+    pub fn dead_packs(&self) -> HashSet<PackId> {
+        self.chain.folded.dead_packs.iter().copied().collect()
+    }
+
+    /// Packs that a new session must not use: dead ones and condemned ones.
+    pub fn unusable_packs(&self) -> HashSet<PackId> {
+        let mut packs = self.dead_packs();
+        if !super::mutation::is(super::mutation::Mutation::ReuseCondemned) {
+            packs.extend(self.chain.folded.open.iter().flat_map(|open| &open.packs));
+        }
+        packs
     }
 }
 

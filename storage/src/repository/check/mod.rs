@@ -4,11 +4,13 @@ mod maps;
 mod objects;
 mod packs;
 
+use packs::check_presence;
+
 use std::collections::{BTreeMap, HashMap};
 
 use backstay_core::{Context, Error, ErrorKind, Result};
 
-use super::{Repository, ids::PackId, index::PackKind, points::StoredPoint, state::State};
+use super::{Repository, chain::Chain, ids::PackId, index::PackKind, points::StoredPoint, state::State};
 
 /// How deep to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,24 +80,27 @@ impl CheckReport {
 }
 
 /// The packs there are: sort and size.
-type Listing = HashMap<PackId, (PackKind, u64)>;
+pub(super) type Listing = HashMap<PackId, (PackKind, u64)>;
 
 impl Repository {
     /// Looks at everything and reports all that is wrong; fails only when it cannot look.
     pub async fn check(&self, depth: CheckDepth, ctx: &Context) -> Result<CheckReport> {
         let mut report = CheckReport::default();
         let state = self.state().await?;
-        report.unsettled_sessions = state.unsettled.len();
+        report.unsettled_sessions = state.unsettled().count();
         for (session, error) in &state.unreadable {
             let error = Error::new(error.kind(), error.message().to_owned());
             report.fault(error.with_context("object", format!("sessions/{session}/outcome")));
         }
         let structure = ctx.task("check structure", None);
         let ctx_within = ctx.clone().within(&structure);
+        let links = Chain::verify_links(self.objects(), state.chain.head).await;
+        report.note(links)?;
         self.check_records(&state, &mut report, &ctx_within).await?;
         let points = self.check_points(&state, &mut report).await?;
-        let listing = self.list_packs(&state, &mut report).await?;
+        let listing = self.list_packs().await?;
         let index = self.check_index(&state, &listing, &mut report, &ctx_within).await?;
+        check_presence(&state, &index, &listing, &mut report);
         self.check_maps(&points, &index, &listing, &mut report, &ctx_within).await?;
         drop(structure);
         if let CheckDepth::Read(percent) = depth {
@@ -122,8 +127,7 @@ impl Repository {
 
     /// Each point names the hash of the workload's point before it: one that vanished without a tombstone leaves a gap.
     fn check_sequences(&self, points: &[StoredPoint], state: &State, report: &mut CheckReport) {
-        let by_hash: BTreeMap<_, _> =
-            state.committed.iter().map(|(id, session)| (session.commit.point.0, id)).collect();
+        let by_hash: BTreeMap<_, _> = state.committed.iter().map(|(id, session)| (session.point.0, id)).collect();
         for point in points {
             let previous = point.record.previous;
             if previous.0 != [0; 32] && !by_hash.contains_key(&previous.0) {

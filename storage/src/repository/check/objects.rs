@@ -36,7 +36,7 @@ impl Repository {
             )
             .await?;
         }
-        for session in state.committed.keys() {
+        for session in state.news.keys() {
             let key = session_key(session, "open")?;
             self.must_be_there(&key, "The opening of a committed session is missing", report).await?;
         }

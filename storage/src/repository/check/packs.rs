@@ -11,10 +11,11 @@ use crate::repository::{
     Repository,
     compress::decompress,
     crypto::{ObjectType, frame},
+    format::chain::BaseSegment,
     ids::PackId,
-    index::{Index, PackKind},
+    index::{Index, PackEntry, PackKind},
     keys::{Capability, Keyring},
-    pack::{Directory, FrameRecord, MAX_PACK_BYTES, TRAILER_BYTES, Trailer, pack_key},
+    pack::{Directory, FrameRecord, MAX_PACK_BYTES, pack_key},
     packs::OpenedPack,
     read::MAX_CHUNK_BYTES,
     state::State,
@@ -24,8 +25,8 @@ use crate::repository::{
 const PACKS_AT_ONCE: usize = 3;
 
 impl Repository {
-    /// The packs there are; a committed one that is not among them is a fault.
-    pub(super) async fn list_packs(&self, state: &State, report: &mut CheckReport) -> Result<Listing> {
+    /// The packs there are.
+    pub(in crate::repository) async fn list_packs(&self) -> Result<Listing> {
         let mut listing = Listing::new();
         for (folder, kind) in [("packs", PackKind::Data), ("meta", PackKind::Meta)] {
             let folder = ObjectKey::new(folder)?;
@@ -35,18 +36,6 @@ impl Repository {
                     listing.insert(id, (kind, meta.size));
                 }
             }
-        }
-        let named: HashSet<_> = state
-            .committed
-            .values()
-            .flat_map(|session| session.commit.packs.iter().chain(&session.commit.meta_packs))
-            .collect();
-        report.packs = listing.len();
-        report.unreferenced_packs = listing.keys().filter(|id| !named.contains(id)).count();
-        let mut missing: Vec<_> = named.into_iter().filter(|id| !listing.contains_key(id)).collect();
-        missing.sort();
-        for id in missing {
-            report.fault(Error::integrity("A pack of a committed backup is missing").with_context("pack", id));
         }
         Ok(listing)
     }
@@ -59,10 +48,10 @@ impl Repository {
         report: &mut CheckReport,
         ctx: &Context,
     ) -> Result<Arc<Index>> {
-        let mut index = Index::new(16 << 20);
-        for id in state.committed.values().flat_map(|session| &session.commit.segments) {
+        let mut index = Index::new(16 << 20).without(state.dead_packs());
+        for BaseSegment { id, .. } in state.segments() {
             ctx.check()?;
-            let Some(segment) = report.note(self.segment(id).await)? else { continue };
+            let Some(segment) = report.note(self.segment(&id).await)? else { continue };
             let verified = segment.verify().await.context("segment", id);
             report.note(verified)?;
             for pack in segment.packs() {
@@ -121,18 +110,28 @@ impl Repository {
     }
 }
 
+/// Every pack that a segment or a commit names is there, unless a verdict has let it go.
+pub(super) fn check_presence(state: &State, index: &Index, listing: &Listing, report: &mut CheckReport) {
+    let indexed = index.segments().flat_map(|segment| segment.packs()).map(PackEntry::id);
+    let commits = state.news.values().map(|news| &news.commit);
+    let committed = commits.flat_map(|commit| commit.packs.iter().chain(&commit.meta_packs)).copied();
+    let named: HashSet<_> = indexed.chain(committed).collect();
+    let dead = state.dead_packs();
+    report.packs = listing.len();
+    report.unreferenced_packs = listing.keys().filter(|id| !named.contains(id)).count();
+    let mut missing: Vec<_> = named.iter().filter(|id| !dead.contains(id) && !listing.contains_key(id)).collect();
+    missing.sort();
+    for id in missing {
+        report.fault(Error::integrity("A pack of a committed backup is missing").with_context("pack", id));
+    }
+}
+
 /// Hash, directory, and every frame down to its content.
 fn verify_pack(repository: &Repository, id: PackId, kind: PackKind, bytes: &Bytes) -> Result<()> {
     if blake3::hash(bytes).as_bytes() != id.as_bytes() {
         return Err(Error::integrity("A pack is damaged: its bytes are not what its id says"));
     }
-    let trailer = Trailer::decode(bytes, bytes.len() as u64)?;
-    let end = bytes.len() - TRAILER_BYTES;
-    let start = end - trailer.directory_bytes as usize;
-    if trailer.kind != kind {
-        return Err(Error::integrity("A pack of one sort stands where one of another belongs"));
-    }
-    let directory = repository.packs().open_directory(&trailer, &bytes[start..end], start as u64)?;
+    let directory = repository.packs().directory_of(kind, bytes)?;
     let keyring = repository.objects().keyring();
     if kind == PackKind::Data && !keyring.capability().may_read() {
         return Ok(());

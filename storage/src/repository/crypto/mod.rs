@@ -51,6 +51,10 @@ pub enum ObjectType {
     Config = 16,
     /// The data key of a session, sealed to the data key of its epoch.
     SessionKey = 17,
+    /// What a record of the chain carries on.
+    Folded = 18,
+    /// When a collector saw a session.
+    SessionSeen = 19,
 }
 
 /// What every authenticated context begins with: which repository, which epoch, what sort of thing.

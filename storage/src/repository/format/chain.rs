@@ -1,7 +1,8 @@
-//! `chain/<n>`: the hash-chained, signed records of key changes and, later, of the collector.
+//! `chain/<n>`: the hash-chained, signed records of key changes and of the collector, and what they fold.
 
-use minicbor::{Decode, Encode, bytes::ByteVec};
+use minicbor::{Decode, Encode};
 
+use super::point::PointRecord;
 use crate::repository::{
     ids::{ObjectHash, PackId, SegmentId, SignerId},
     keys::Capability,
@@ -23,9 +24,12 @@ pub struct ChainRecord {
     /// What it says.
     #[n(3)]
     pub change: Change,
-    /// What is settled so far, so that nobody has to read older records.
+    /// What everything up to it comes to; none when nothing was folded yet.
     #[n(4)]
-    pub state: FoldedState,
+    pub folded: Option<FoldedName>,
+    /// The newest record before it that says who may do what; `None` in those themselves.
+    #[n(5)]
+    pub keys: Option<KeysName>,
 }
 
 /// What a record of the chain says.
@@ -34,15 +38,48 @@ pub enum Change {
     /// Who may do what from here on, and with which keys.
     #[n(0)]
     Keys(#[n(0)] KeysRecord),
-    /// Opens a generation: packs that may go.
+    /// Opens a generation: what may go stands in the folded state.
     #[n(1)]
-    Condemn(#[n(0)] CondemnRecord),
-    /// Closes a generation: packs that go.
+    Condemn,
+    /// Closes the generation that this record opened: what goes stands in the folded state.
     #[n(2)]
-    Verdict(#[n(0)] VerdictRecord),
-    /// Names a new set of base segments.
-    #[n(3)]
-    Merge(#[n(0)] MergeRecord),
+    Verdict(#[n(0)] u64),
+}
+
+/// Where a folded state lies, `folded/<number>-<id>`, and the hash of that object. Apart from the record, so that it can be removed
+/// when it is superseded, which a record never is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct FoldedName {
+    /// The record that it was made for. One for a record that is there already and names another can never be named again.
+    #[n(0)]
+    pub number: u64,
+    /// Random.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub id: [u8; 16],
+    /// Hash of the object.
+    #[n(2)]
+    pub hash: ObjectHash,
+}
+
+impl FoldedName {
+    /// The last part of its key.
+    #[must_use]
+    pub fn object_name(&self) -> String {
+        format!("{}-{}", self.number, hex::encode(self.id))
+    }
+}
+
+/// Names a *keys* record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct KeysName {
+    /// Its number.
+    #[n(0)]
+    pub number: u64,
+    /// Hash of the object.
+    #[n(1)]
+    pub hash: ObjectHash,
 }
 
 /// The epoch and the roster.
@@ -55,9 +92,9 @@ pub struct KeysRecord {
     /// Who may do what.
     #[n(1)]
     pub roster: Vec<RosterEntry>,
-    /// Keys of a new epoch, sealed to each slot that gets them. Empty when the epoch is the one before.
+    /// Everybody who ever stood in a roster and no longer does: their points stay theirs.
     #[n(2)]
-    pub sealed: Vec<SealedEpoch>,
+    pub former: Vec<RosterEntry>,
     /// Features in use that a reader must know, beyond those of the config, which never changes.
     #[n(3)]
     pub reader_features: Vec<String>,
@@ -87,70 +124,69 @@ pub struct RosterEntry {
     pub signer: Option<SignerId>,
 }
 
-/// The keys of an epoch for one slot.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct SealedEpoch {
-    /// The slot.
-    #[cbor(n(0), with = "minicbor::bytes")]
-    pub slot: [u8; 16],
-    /// HPKE box with the slot's share of [`crate::repository::keys::EpochKeys`].
-    #[n(1)]
-    pub sealed: ByteVec,
-}
-
-/// Packs that may go, and the sessions known committed when they were found.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct CondemnRecord {
-    /// The packs.
-    #[n(0)]
-    pub packs: Vec<PackId>,
-    /// The sessions.
-    #[n(1)]
-    pub committed: Vec<ByteVec>,
-}
-
-/// Packs that go for ever.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct VerdictRecord {
-    /// The `condemn` that this closes.
-    #[n(0)]
-    pub condemned_by: u64,
-    /// The packs.
-    #[n(1)]
-    pub dead: Vec<PackId>,
-}
-
-/// A new set of base segments.
-#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct MergeRecord {
-    /// The segments that these replace.
-    #[n(0)]
-    pub replaced: Vec<SegmentId>,
-    /// The new ones.
-    #[n(1)]
-    pub segments: Vec<SegmentId>,
-}
-
-/// What every record carries on from the ones before.
+/// `folded/<id>`: what a record of the chain carries on from everything before it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct FoldedState {
-    /// Sessions that opened before this record are settled: committed if listed, else void.
+    /// Sessions that saw a head before this record are settled: committed if listed, else void.
     #[n(0)]
     pub floor: u64,
-    /// The committed ones below the floor, with the hash of their point.
+    /// The committed ones below the floor that have a point.
     #[n(1)]
     pub settled: Vec<SettledSession>,
-    /// Segments that stand for all sessions below the floor.
+    /// Those of them with a tombstone.
     #[n(2)]
-    pub base_segments: Vec<SegmentId>,
-    /// Dead packs that a base segment still names.
+    pub forgotten: Vec<SessionName>,
+    /// Segments that stand for all sessions below the floor.
     #[n(3)]
+    pub base_segments: Vec<BaseSegment>,
+    /// Dead packs that a base segment still names.
+    #[n(4)]
     pub dead_packs: Vec<PackId>,
+    /// Segments that base segments have replaced; they go with the next verdict.
+    #[n(5)]
+    pub replaced_segments: Vec<SegmentId>,
+    /// The generation that was opened and not closed yet.
+    #[n(6)]
+    pub open: Option<OpenGeneration>,
+}
+
+/// A generation between its opening and its verdict.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct OpenGeneration {
+    /// The record that opened it.
+    #[n(0)]
+    pub number: u64,
+    /// Packs that may go.
+    #[n(1)]
+    pub packs: Vec<PackId>,
+    /// Segments that may go.
+    #[n(2)]
+    pub segments: Vec<SegmentId>,
+    /// Sessions that the mark knew committed.
+    #[n(3)]
+    pub committed: Vec<SessionName>,
+    /// Points that the mark knew forgotten.
+    #[n(4)]
+    pub forgotten: Vec<SessionName>,
+}
+
+/// The id of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(transparent)]
+pub struct SessionName(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);
+
+/// An index segment and whose packs it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(map)]
+pub struct BaseSegment {
+    /// The segment.
+    #[n(0)]
+    pub id: SegmentId,
+    /// Whose frames lie in its packs.
+    #[n(1)]
+    pub origin: SignerId,
 }
 
 /// A session that is settled for ever.
@@ -163,4 +199,10 @@ pub struct SettledSession {
     /// Hash of its point object.
     #[n(1)]
     pub point: ObjectHash,
+    /// Who signed it.
+    #[n(2)]
+    pub origin: SignerId,
+    /// What its point says, without change tokens: for lists, that need not read every point.
+    #[n(3)]
+    pub summary: PointRecord,
 }

@@ -2,7 +2,8 @@
 
 use minicbor::{Decode, Encode};
 
-use crate::repository::ids::{ObjectHash, PackId, SegmentId};
+use super::chain::SessionName;
+use crate::repository::ids::{ObjectHash, PackId, SegmentId, SignerId};
 
 /// `sessions/<id>/open`.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -20,6 +21,12 @@ pub struct SessionOpen {
     /// What it does.
     #[n(3)]
     pub purpose: Purpose,
+    /// The workload whose point it writes.
+    #[n(4)]
+    pub workload: Option<String>,
+    /// The points that it holds.
+    #[n(5)]
+    pub holds: Vec<SessionName>,
 }
 
 /// What a session does.
@@ -32,6 +39,9 @@ pub enum Purpose {
     /// Holds restore points open.
     #[n(1)]
     Read,
+    /// Copies what lives out of packs that are mostly dead.
+    #[n(2)]
+    Repack,
 }
 
 /// `sessions/<id>/checkpoint-<n>`: what is safe so far.
@@ -50,6 +60,24 @@ pub struct SessionCheckpoint {
     /// Packs of map nodes put so far.
     #[n(3)]
     pub meta_packs: Vec<PackId>,
+    /// The point that was about to be put: then the lists are all that its commit names.
+    #[n(4)]
+    pub point: Option<ObjectHash>,
+}
+
+/// `sessions/<id>/seen-<signer>-<progress>`: when a collector first saw a session that far, by its own clock.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct SessionSeen {
+    /// The session.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub session: [u8; 16],
+    /// How many checkpoints it had.
+    #[n(1)]
+    pub checkpoints: u64,
+    /// When, in nanoseconds since 1970, by the observer's clock.
+    #[n(2)]
+    pub time: i64,
 }
 
 /// `sessions/<id>/outcome`: put if absent, so that exactly one of commit, abort and fence wins.
@@ -65,6 +93,9 @@ pub struct SessionOutcome {
     /// How it ended.
     #[n(2)]
     pub outcome: Outcome,
+    /// As in its `open`.
+    #[n(3)]
+    pub generation: u64,
 }
 
 /// How a session ended.
@@ -85,9 +116,9 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Commit {
-    /// Hash of the object `points/<session>`.
+    /// Hash of the object `points/<session>`; a repack has none.
     #[n(0)]
-    pub point: ObjectHash,
+    pub point: Option<ObjectHash>,
     /// Every data pack that the session put.
     #[n(1)]
     pub packs: Vec<PackId>,
@@ -97,6 +128,9 @@ pub struct Commit {
     /// Every pack of map nodes that the session put.
     #[n(3)]
     pub meta_packs: Vec<PackId>,
+    /// Whose frames a repack has copied; a writer's commit has none: they are its own.
+    #[n(4)]
+    pub origin: Option<SignerId>,
 }
 
 /// `forgotten/<session>`: from here on the point does not exist.

@@ -21,6 +21,7 @@ mod footer;
 mod fuzz;
 mod lookup;
 mod page;
+mod scan;
 mod segment;
 mod trailer;
 mod tree;
@@ -65,7 +66,7 @@ pub enum Section {
 
 impl Section {
     /// In the order in which they lie in a segment.
-    const ALL: [Self; 2] = [Self::Meta, Self::Data];
+    pub(super) const ALL: [Self; 2] = [Self::Meta, Self::Data];
 
     const fn slot(self) -> usize {
         match self {

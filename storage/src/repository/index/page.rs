@@ -72,6 +72,13 @@ impl<'a> Page<'a> {
         self.0.len()
     }
 
+    /// The id of a record; of an empty page's there is none to ask for.
+    pub fn id(&self, position: usize) -> &'a [u8; 32] {
+        const NONE: &[u8; 32] = &[0; 32];
+        // A record is longer than an id.
+        self.0[position].first_chunk().unwrap_or(NONE)
+    }
+
     pub fn place(&self, id: &[u8; 32]) -> Place {
         let (Some(first), Some(last)) = (self.0.first(), self.0.last()) else { return Place::Absent };
         if id[..] < first[..32] {

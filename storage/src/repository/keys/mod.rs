@@ -52,6 +52,12 @@ impl Capability {
         matches!(self, Self::Owner | Self::Writer)
     }
 
+    /// Whether it may condemn and delete what nothing needs.
+    #[must_use]
+    pub const fn may_collect(self) -> bool {
+        matches!(self, Self::Owner | Self::Keeper)
+    }
+
     /// Whether it may read content.
     #[must_use]
     pub const fn may_read(self) -> bool {

@@ -1,6 +1,6 @@
 //! Fills one pack.
 
-use backstay_core::{Context, PooledBuffer, Result};
+use backstay_core::{Context, Error, PooledBuffer, Result};
 use bytes::Bytes;
 
 use super::{Directory, FrameRecord, KeyEntry, PAD_BYTES, TRAILER_BYTES, Trailer};
@@ -19,7 +19,7 @@ pub struct SealedBatch {
     pub frames: Vec<([u8; 32], u32, u32)>,
 }
 
-/// A pack that is being filled. All its frames are of one session.
+/// A pack that is being filled.
 pub struct PackBuilder {
     kind: PackKind,
     bytes: PooledBuffer,
@@ -47,6 +47,13 @@ impl PackBuilder {
         Self { kind, bytes, directory }
     }
 
+    /// An empty pack for frames of many sessions: [`Self::push_copy`] brings their keys along.
+    #[must_use]
+    pub fn of_copies(kind: PackKind, mut bytes: PooledBuffer) -> Self {
+        bytes.clear();
+        Self { kind, bytes, directory: Directory::default() }
+    }
+
     /// Bytes of frames so far.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -59,11 +66,24 @@ impl PackBuilder {
         self.directory.frames.is_empty()
     }
 
-    /// Adds frames.
+    /// Adds frames of the session that the pack was begun for.
     pub fn push(&mut self, bytes: &[u8], frames: impl IntoIterator<Item = ([u8; 32], u32, u32)>) {
         self.bytes.extend_from_slice(bytes);
         let frames = frames.into_iter().map(|(id, plain, stored)| FrameRecord { id, plain, stored, key: 0 });
         self.directory.frames.extend(frames);
+    }
+
+    /// Adds a frame as it lies in another pack, with what opens it.
+    pub fn push_copy(&mut self, bytes: &[u8], frame: &FrameRecord, key: &KeyEntry) -> Result<()> {
+        let known = self.directory.keys.iter().position(|known| known == key);
+        let number = known.unwrap_or_else(|| {
+            self.directory.keys.push(key.clone());
+            self.directory.keys.len() - 1
+        });
+        let number = u16::try_from(number).map_err(|_| Error::internal("A pack has too many keys"))?;
+        self.bytes.extend_from_slice(bytes);
+        self.directory.frames.push(FrameRecord { key: number, ..*frame });
+        Ok(())
     }
 
     /// Pads, seals the directory and names the pack. Computes for some ten milliseconds: run it as a CPU job.

@@ -1,16 +1,19 @@
 //! The end of a write: index, point, outcome, in this order.
 
-use backstay_core::{Consistency, Error, ErrorKind, RestorePoint, Result, Retry};
+use backstay_core::{Consistency, Context, Error, ErrorKind, PutMode, RestorePoint, RestorePointId, Result, Retry};
 
-use super::WriteSession;
+use super::{WriteSession, store::Written};
 use crate::repository::{
+    chain::Chain,
     crypto::ObjectType,
     format::{
         point::PointRecord,
         session::{Commit, Outcome, SessionOutcome},
     },
+    mutation::{self, Mutation},
+    objects::{Objects, SignedBy, object_hash},
     points::StoredPoint,
-    state::{Chain, point_key, session_key},
+    state::{point_key, session_key},
 };
 
 /// What is known of a point only when everything has been read.
@@ -40,11 +43,18 @@ impl WriteSession {
             }
             Err(error) => error,
         };
+        let another = put.kind() == ErrorKind::Conflict && put.retry() == Retry::Never;
+        if another && !self.broken {
+            // Somebody else works on this session, as a clone of this machine would. The outcome is theirs to put.
+            return Err(Error::conflict("Another run of this backup has put its restore point: this one ends here")
+                .with_source(put));
+        }
         self.abort().await;
         Err(put)
     }
 
     /// Everything but the outcome.
+    /// A failure that says who put the point: another incarnation of this session may be about to commit, so it is not settled here.
     async fn prepare(&self, details: &PointDetails) -> Result<(StoredPoint, SessionOutcome)> {
         if self.broken {
             return Err(Error::conflict(
@@ -55,14 +65,20 @@ impl WriteSession {
         let written = self.store.finish().await?;
         self.ctx.check()?;
         let record = self.record(details)?;
-        let hash = objects.put_record(&point_key(&self.id)?, ObjectType::Point, &record, &self.ctx).await?;
+        let key = point_key(&self.id)?;
+        let object = objects.seal_record(&key, ObjectType::Point, &record, SignedBy::Own, &self.ctx)?;
+        let hash = object_hash(&object);
+        self.checkpoints.last(&written, hash, objects, &self.ctx).await?;
+        objects.put_new(&key, object.into(), &self.ctx).await?;
         self.ctx.check()?;
-        let commit =
-            Commit { point: hash, packs: written.packs, segments: written.segments, meta_packs: written.meta_packs };
+        let Written { packs, meta_packs, segments } = written;
+        let commit = Commit { point: Some(hash), packs, segments, meta_packs, origin: None };
+        let token = if mutation::is(Mutation::OneToken) { *self.id.as_bytes() } else { self.ctx.random()? };
         let outcome = SessionOutcome {
             session: *self.id.as_bytes(),
-            token: self.ctx.random()?,
+            token,
             outcome: Outcome::Commit(commit),
+            generation: self.generation,
         };
         let origin =
             objects.keyring().bundle().signer().ok_or_else(|| Error::internal("A session without a signer"))?;
@@ -72,7 +88,6 @@ impl WriteSession {
     /// Puts the outcome and looks whether it counts.
     async fn settle(self, point: StoredPoint, outcome: SessionOutcome) -> Result<RestorePoint> {
         let objects = self.repository.objects();
-        let key = session_key(&self.id, "outcome")?;
         let unsure = |error: Error| match error.kind() {
             ErrorKind::Unavailable => Error::unavailable(
                 "The store went away at the very end: the restore point may exist or not; look with `points`",
@@ -80,19 +95,25 @@ impl WriteSession {
             .with_source(error),
             _ => error,
         };
-        let mut put = objects.put_record(&key, ObjectType::SessionOutcome, &outcome, &self.ctx).await.map(drop);
+        let mut put = put_outcome(objects, &self.id, &outcome, &self.ctx).await;
         if put.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unavailable) {
             put = self.resolve(&outcome, put).await;
         }
         put.map_err(|error| match error.kind() {
-            ErrorKind::Conflict if error.retry() == Retry::Never => {
-                Error::conflict("The backup was ended by a collector because it seemed dead: run it again")
-            }
+            ErrorKind::Conflict if error.retry() == Retry::Never => Error::conflict(
+                "The backup was ended by a collector because it seemed dead, or by another run of it: run it again",
+            ),
             _ => unsure(error),
         })?;
         if Chain::moved_past(objects, self.generation).await.map_err(unsure)? {
-            // A collector may have declared the session void in between; whoever cannot read that record must not claim success.
-            Chain::load(objects, &self.repository.config().owner).await.map_err(unsure)?;
+            // A collector may have settled the session without its commit; whoever cannot read that must not claim success.
+            let chain = Chain::load(objects, &self.repository.config().owner).await.map_err(unsure)?;
+            let known = chain.folded.settled.iter().any(|settled| settled.session == *self.id.as_bytes());
+            if self.generation < chain.folded.floor && !known {
+                return Err(Error::conflict(
+                    "The backup took so long that it was given up before it was committed: run it again",
+                ));
+            }
         }
         point.describe()
     }
@@ -102,8 +123,12 @@ impl WriteSession {
     async fn resolve(&self, ours: &SessionOutcome, put: Result<()>) -> Result<()> {
         let objects = self.repository.objects();
         let key = session_key(&self.id, "outcome")?;
-        let aborted =
-            SessionOutcome { session: *self.id.as_bytes(), token: self.ctx.random()?, outcome: Outcome::Aborted };
+        let aborted = SessionOutcome {
+            session: *self.id.as_bytes(),
+            token: self.ctx.random()?,
+            outcome: Outcome::Aborted,
+            generation: self.generation,
+        };
         let gave_up = objects.put_record(&key, ObjectType::SessionOutcome, &aborted, &self.ctx).await;
         match objects.get_record::<SessionOutcome>(&key, ObjectType::SessionOutcome).await {
             Ok(there) if there.body == *ours => Ok(()),
@@ -142,4 +167,24 @@ impl WriteSession {
             mark: self.ctx.random()?,
         })
     }
+}
+
+/// Puts an outcome. Of several for one session exactly one wins, whoever puts them; `Conflict` for the others.
+pub(in crate::repository) async fn put_outcome(
+    objects: &Objects,
+    id: &RestorePointId,
+    outcome: &SessionOutcome,
+    ctx: &Context,
+) -> Result<()> {
+    let key = session_key(id, "outcome")?;
+    if mutation::is(Mutation::OverwriteOutcome) {
+        let object = objects.seal_record(&key, ObjectType::SessionOutcome, outcome, SignedBy::Own, ctx)?;
+        return objects.backend().put(&key, object.into(), PutMode::Replace).await;
+    }
+    let put = objects.put_record(&key, ObjectType::SessionOutcome, outcome, ctx).await.map(drop);
+    if mutation::is(Mutation::OneToken) && put.is_err() {
+        let there = objects.get_record::<SessionOutcome>(&key, ObjectType::SessionOutcome).await?;
+        return if there.body.token == outcome.token { Ok(()) } else { put };
+    }
+    put
 }

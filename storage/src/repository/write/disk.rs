@@ -329,7 +329,7 @@ impl<'a> Pipeline<'a> {
             self.map.set(done.segment, done.leaf).await?;
             self.job.task.advance(done.progress);
         }
-        Ok(())
+        self.session.checkpoint().await
     }
 
     async fn finish(mut self) -> Result<Option<crate::repository::ids::NodeId>> {

@@ -3,37 +3,44 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use backstay_core::{
     ChangeBase, ChangeToken, Context, DiskId, Error, ObjectKey, RestorePoint, RestorePointId, Result, Timestamp,
-    Workload,
+    Workload, WorkloadId,
 };
 
 use futures::TryStreamExt;
 
-use super::store::{ChunkStore, Origin};
+use super::{
+    checkpoint::{Checkpoints, Resumed},
+    store::{ChunkStore, Origin},
+};
 use crate::repository::{
     Repository,
+    chain::Chain,
     compress::Compression,
     crypto::{ObjectType, hpke},
     format::{
+        chain::SessionName,
         point::{AttachmentEntry, DiskEntry, StreamEntry},
         session::{Outcome, Purpose, SessionOpen, SessionOutcome},
     },
     ids::{ObjectHash, PackId},
     keys::Secret,
     map::MapCursor,
+    mutation::{self, Mutation},
     nodes::StoredNodes,
     points::StoredPoint,
-    state::{Chain, State, session_key},
+    state::{State, session_key},
 };
 
 /// How often a session starts over because the chain moved while it was opening.
 const OPEN_ATTEMPTS: usize = 32;
 
 /// How to write a restore point.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SessionOptions {
     /// How hard to compress.
@@ -44,6 +51,27 @@ pub struct SessionOptions {
     pub full: bool,
     /// The moment whose bytes are written; now when `None`.
     pub time: Option<Timestamp>,
+    /// Take up the newest interrupted session of this writer and workload, if there is one: what it had put at its last checkpoint
+    /// is not put again. Only when nobody works on it any more; of two that do, one fails at its end.
+    pub resume: bool,
+    /// Put a checkpoint after this many bytes of packs.
+    pub checkpoint_bytes: u64,
+    /// And after this time, whether anything was put or not: a collector takes a session without new checkpoints for dead.
+    pub checkpoint_every: Duration,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self {
+            compression: Compression::default(),
+            labels: BTreeMap::new(),
+            full: false,
+            time: None,
+            resume: false,
+            checkpoint_bytes: 1 << 30,
+            checkpoint_every: Duration::from_secs(180),
+        }
+    }
 }
 
 impl SessionOptions {
@@ -74,6 +102,21 @@ impl SessionOptions {
         self.time = Some(time);
         self
     }
+
+    /// Sets [`Self::resume`].
+    #[must_use]
+    pub const fn resume(mut self, resume: bool) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    /// Sets [`Self::checkpoint_bytes`] and [`Self::checkpoint_every`].
+    #[must_use]
+    pub const fn checkpoints(mut self, bytes: u64, every: Duration) -> Self {
+        self.checkpoint_bytes = bytes;
+        self.checkpoint_every = every;
+        self
+    }
 }
 
 /// A restore point in the making. Nothing of it exists for any reader until [`Self::commit`] has returned.
@@ -92,6 +135,7 @@ pub struct WriteSession {
     pub(super) previous: ObjectHash,
     pub(super) nodes: Arc<StoredNodes>,
     pub(super) store: Arc<ChunkStore>,
+    pub(super) checkpoints: Arc<Checkpoints>,
     pub(super) disks: Vec<DiskEntry>,
     pub(super) streams: Vec<StreamEntry>,
     pub(super) attachments: Vec<AttachmentEntry>,
@@ -100,8 +144,20 @@ pub struct WriteSession {
     pub(super) ctx: Context,
 }
 
+/// A session whose `open` is there, and what exists since.
+pub struct OpenedSession {
+    /// Its id.
+    pub id: RestorePointId,
+    /// The head that it saw.
+    pub generation: u64,
+    /// What exists.
+    pub state: State,
+    /// What an earlier run of it had put.
+    pub before: Option<Resumed>,
+}
+
 impl Repository {
-    /// Opens a session that will write a restore point of `workload`.
+    /// Opens a session that will write a restore point of `workload`, or takes an interrupted one up again when the options say so.
     pub async fn begin(&self, workload: Workload, options: SessionOptions, ctx: &Context) -> Result<WriteSession> {
         if !self.capability().may_write() {
             return Err(Error::permission_denied(format!(
@@ -110,45 +166,73 @@ impl Repository {
             )));
         }
         ctx.check()?;
-        let (id, state) = self.open_session(ctx).await?;
-        let opened = self.session_after_open(id, state, workload, options, ctx).await;
-        if opened.is_err() {
-            settle_aborted(self, &id, ctx).await;
+        let opened = match options.resume {
+            true => self.take_up(&workload, ctx).await?,
+            false => None,
+        };
+        let opened = match opened {
+            Some(opened) => opened,
+            None => self.open_session(Purpose::Write, Some(&workload.id), &[], ctx).await?,
+        };
+        let (id, generation, resumed) = (opened.id, opened.generation, opened.before.is_some());
+        let session = self.session_after_open(opened, workload, options, ctx).await;
+        // What was interrupted before can be taken up once more.
+        if session.is_err() && !resumed {
+            settle_aborted(self, &id, generation, ctx).await;
         }
-        opened
+        session
     }
 
     /// Puts `open` between two reads of the head that agree.
-    async fn open_session(&self, ctx: &Context) -> Result<(RestorePointId, State)> {
+    pub(in crate::repository) async fn open_session(
+        &self,
+        purpose: Purpose,
+        workload: Option<&WorkloadId>,
+        holds: &[RestorePointId],
+        ctx: &Context,
+    ) -> Result<OpenedSession> {
         for _ in 0..OPEN_ATTEMPTS {
             ctx.check()?;
-            let head = Chain::load(self.objects(), &self.config().owner).await?.head;
+            let early = match mutation::is(Mutation::NoSecondHead) || mutation::is(Mutation::EarlyParent) {
+                true => Some(self.state().await?),
+                false => None,
+            };
+            let generation = match &early {
+                Some(state) => state.chain.head,
+                None => Chain::load(self.objects(), &self.config().owner).await?.head,
+            };
             let id = RestorePointId::from_bytes(ctx.random()?);
             let open = SessionOpen {
                 session: *id.as_bytes(),
-                generation: head,
+                generation,
                 time: ctx.now().as_nanos(),
-                purpose: Purpose::Write,
+                purpose,
+                workload: workload.map(WorkloadId::to_string),
+                holds: holds.iter().map(|point| SessionName(*point.as_bytes())).collect(),
             };
             self.objects().put_record(&session_key(&id, "open")?, ObjectType::SessionOpen, &open, ctx).await?;
-            let state = self.state().await?;
-            if state.chain.head == head {
-                return Ok((id, state));
+            let state = match early {
+                Some(state) if mutation::is(Mutation::NoSecondHead) => state,
+                Some(early) => State { committed: early.committed, forgotten: early.forgotten, ..self.state().await? },
+                None => self.state().await?,
+            };
+            if state.chain.head == generation {
+                return Ok(OpenedSession { id, generation, state, before: None });
             }
-            settle_aborted(self, &id, ctx).await;
+            settle_aborted(self, &id, generation, ctx).await;
         }
-        Err(Error::conflict("The repository's chain moved on and on while the backup was starting; try again")
+        Err(Error::conflict("The repository's chain moved on and on while the session was starting; try again")
             .retryable())
     }
 
     async fn session_after_open(
         &self,
-        id: RestorePointId,
-        state: State,
+        opened: OpenedSession,
         workload: Workload,
         options: SessionOptions,
         ctx: &Context,
     ) -> Result<WriteSession> {
+        let OpenedSession { id, generation, state, before } = opened;
         let keyring = self.objects().keyring();
         let signer = keyring.bundle().signing_key()?.verifying_key().to_bytes();
         let signer = crate::repository::ids::SignerId(signer);
@@ -165,9 +249,14 @@ impl Repository {
         let (sequence, previous) =
             last.map_or((1, ObjectHash([0; 32])), |last| (last.record.sequence.saturating_add(1), last.hash));
         // Another writer's point is no parent: nobody vouches for its chunks yet.
-        let parent = of_workload.iter().rfind(|point| point.origin == signer && !options.full).cloned();
+        let parent = of_workload.iter().rfind(|point| point.origin == signer && !options.full).map(StoredPoint::id);
+        let parent = match parent.and_then(|id| state.committed.get(&id).map(|committed| (id, committed))) {
+            Some((id, committed)) => Some(self.stored_point(&id, committed).await?),
+            None => None,
+        };
 
-        let index = Arc::new(self.index(&state, |session| session.origin == signer).await?);
+        let index = self.index(&state, |origin| *origin == signer).await?.without(state.unusable_packs());
+        let index = Arc::new(index);
         let epoch = keyring.current_epoch()?;
         let data_key = Secret::new(ctx.random()?);
         let aad = keyring.domain(epoch.epoch).aad(ObjectType::SessionKey, id.as_bytes());
@@ -177,10 +266,14 @@ impl Repository {
         let present = if options.full { Some(self.packs_there().await?) } else { None };
         let store =
             ChunkStore::new(self.clone(), origin, Arc::clone(&index), present, options.compression, ctx.clone())?;
+        let checkpoints = Checkpoints::new(id, &options, before.as_ref(), ctx);
+        if let Some(before) = before {
+            store.take_up(before.checkpoint).await?;
+        }
         Ok(WriteSession {
             repository: self.clone(),
             id,
-            generation: state.chain.head,
+            generation,
             workload,
             time: options.time.unwrap_or_else(|| ctx.now()),
             options,
@@ -189,6 +282,7 @@ impl Repository {
             previous,
             nodes: Arc::new(StoredNodes::new(self.clone(), index)),
             store: Arc::new(store),
+            checkpoints: Arc::new(checkpoints),
             disks: Vec::new(),
             streams: Vec::new(),
             attachments: Vec::new(),
@@ -247,6 +341,11 @@ impl WriteSession {
         self.broken = false;
     }
 
+    /// Puts a checkpoint when one is due.
+    pub(super) async fn checkpoint(&self) -> Result<()> {
+        self.checkpoints.when_due(&self.store, self.repository.objects(), &self.ctx).await
+    }
+
     pub(super) fn parent_disk(&self, disk: &DiskId) -> Option<(RestorePointId, &DiskEntry)> {
         let parent = self.parent.as_ref()?;
         let entry = parent.record.disks.iter().find(|entry| entry.id == disk.as_str())?;
@@ -259,14 +358,20 @@ impl WriteSession {
 
     /// Gives up: says in the repository that nothing will come of this session.
     pub async fn abort(self) {
-        settle_aborted(&self.repository, &self.id, &self.ctx).await;
+        settle_aborted(&self.repository, &self.id, self.generation, &self.ctx).await;
     }
 }
 
 /// Settles a session as aborted. If that fails too the session stays unsettled, which no reader takes for a point.
-async fn settle_aborted(repository: &Repository, id: &RestorePointId, ctx: &Context) {
+pub(in crate::repository) async fn settle_aborted(
+    repository: &Repository,
+    id: &RestorePointId,
+    generation: u64,
+    ctx: &Context,
+) {
     let settle = async {
-        let outcome = SessionOutcome { session: *id.as_bytes(), token: ctx.random()?, outcome: Outcome::Aborted };
+        let (token, outcome) = (ctx.random()?, Outcome::Aborted);
+        let outcome = SessionOutcome { session: *id.as_bytes(), token, outcome, generation };
         let key = session_key(id, "outcome")?;
         repository.objects().put_record(&key, ObjectType::SessionOutcome, &outcome, ctx).await
     };

@@ -19,6 +19,7 @@ use crate::repository::{
     chunk::IdKeys,
     compress::{Compression, compress},
     crypto::{Domain, ObjectType, frame},
+    format::session::SessionCheckpoint,
     ids::{ChunkId, NodeId, PackId, SegmentId, SignerId},
     index::{Index, PackKind, Section, SegmentBuilder},
     keys::Secret,
@@ -205,12 +206,6 @@ impl ChunkStore {
             let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
             for pack in stored {
                 self.stored_bytes.fetch_add(pack.size, Ordering::Relaxed);
-                let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-                match pack.kind {
-                    PackKind::Data => written.packs.push(pack.id),
-                    PackKind::Meta => written.meta_packs.push(pack.id),
-                }
-                drop(written);
                 pending.records += pack.frames.len();
                 pending.packs.push(pack);
             }
@@ -226,6 +221,7 @@ impl ChunkStore {
         if packs.is_empty() {
             return Ok(());
         }
+        let named: Vec<_> = packs.iter().map(|pack| (pack.kind, pack.id)).collect();
         let (repository, ctx) = (self.repository.clone(), self.ctx.clone());
         let built = self.ctx.cpu(move || {
             let mut builder = SegmentBuilder::new();
@@ -257,9 +253,35 @@ impl ChunkStore {
             self.own.write().await.push(opened);
             self.written.lock().unwrap_or_else(PoisonError::into_inner).segments.push(segment.id);
         }
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        for (kind, id) in named {
+            match kind {
+                PackKind::Data => written.packs.push(id),
+                PackKind::Meta => written.meta_packs.push(id),
+            }
+        }
+        drop(written);
         // From here on the segment answers for them.
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         claimed.retain(|id| !ids.contains(id));
+        Ok(())
+    }
+
+    /// Indexes all packs that are safe by now, and gives what is safe and indexed: what a checkpoint may name.
+    pub async fn indexed(&self) -> Result<Written> {
+        let due = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
+        self.flush(due.packs).await?;
+        Ok(self.written.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    /// Takes over what an earlier run of the session has put.
+    pub async fn take_up(&self, before: SessionCheckpoint) -> Result<()> {
+        for id in &before.segments {
+            let segment = Arc::new(self.repository.segment(id).await?);
+            self.own.write().await.push(segment);
+        }
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        *written = Written { packs: before.packs, meta_packs: before.meta_packs, segments: before.segments };
         Ok(())
     }
 
@@ -269,9 +291,7 @@ impl ChunkStore {
             let stored = packer.finish().await?;
             self.note(stored).await?;
         }
-        let rest = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
-        self.flush(rest.packs).await?;
-        Ok(self.written.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        self.indexed().await
     }
 }
 

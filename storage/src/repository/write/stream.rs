@@ -94,6 +94,7 @@ impl WriteSession {
         for (id, plain) in &chunks {
             map.push(StreamChunk { bytes: plain.len() as u32, id: *id }).await?;
         }
-        self.store.store(chunks).await
+        self.store.store(chunks).await?;
+        self.checkpoint().await
     }
 }

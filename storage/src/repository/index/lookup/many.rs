@@ -32,6 +32,11 @@ impl Index {
             self.find_many_in(attached, section, ids, &open, &mut found).await?;
             open.retain(|at| found[*at].is_none());
         }
+        for (found, id) in found.iter_mut().zip(ids) {
+            if found.is_some_and(|at: Location| self.without.contains(&at.pack)) {
+                *found = self.find(section, id).await?;
+            }
+        }
         Ok(found)
     }
 

@@ -1,6 +1,7 @@
 //! All segments of a repository, looked up newest first.
 
 use std::{
+    collections::HashSet,
     fmt,
     ops::Range,
     sync::{
@@ -13,7 +14,7 @@ use backstay_core::Result;
 use bytes::Bytes;
 
 use super::{
-    Location, Section, Segment, SegmentId,
+    Location, PackId, Section, Segment, SegmentId,
     cache::Cache,
     page::{Page, Place},
 };
@@ -26,6 +27,8 @@ mod many;
 pub struct Index {
     segments: Vec<Attached>,
     next: u32,
+    /// Packs in which nothing is found.
+    without: HashSet<PackId>,
     cache: Cache,
     counters: Counters,
 }
@@ -82,7 +85,20 @@ impl Index {
     /// Without segments; keeps at most so many bytes of opened pages.
     #[must_use]
     pub fn new(cache_bytes: usize) -> Self {
-        Self { segments: Vec::new(), next: 0, cache: Cache::new(cache_bytes), counters: Counters::default() }
+        Self {
+            segments: Vec::new(),
+            next: 0,
+            without: HashSet::new(),
+            cache: Cache::new(cache_bytes),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Finds nothing in these packs, although segments name them: they are gone, or may not be used.
+    #[must_use]
+    pub fn without(mut self, packs: HashSet<PackId>) -> Self {
+        self.without = packs;
+        self
     }
 
     /// Adds a segment as the newest; one that is there already stays where it is.
@@ -112,6 +128,9 @@ impl Index {
 
     /// One copy: from the newest segment that has any.
     pub async fn find(&self, section: Section, id: &[u8; 32]) -> Result<Option<Location>> {
+        if !self.without.is_empty() {
+            return Ok(self.find_all(section, id).await?.first().copied());
+        }
         for attached in self.newest_first(section, id) {
             if let Some(found) = self.find_in(attached, section, id).await? {
                 let packs = attached.segment.packs();
@@ -138,6 +157,7 @@ impl Index {
                 self.extend(attached, section, id, rest, &mut copies).await?;
             }
         }
+        copies.retain(|copy| !self.without.contains(&copy.pack));
         Ok(copies)
     }
 
