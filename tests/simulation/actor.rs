@@ -20,8 +20,10 @@ pub type Program = Arc<dyn Fn(Handle) -> BoxFuture<'static, ()> + Send + Sync>;
 #[derive(Clone)]
 pub struct Spec {
     pub name: String,
-    /// Decides its randomness, its clock and its decisions.
+    /// Decides its randomness.
     pub seed: u64,
+    /// Decides what its program does.
+    pub decisions: u64,
     /// How wrong its clock is, in seconds.
     pub skew: i64,
     pub program: Program,
@@ -70,9 +72,9 @@ pub struct Streams {
 }
 
 impl Streams {
-    pub fn new(seed: u64) -> Self {
-        let stream = |purpose| Arc::new(Stream::new(derive(seed, purpose, 0)));
-        Self { random: stream("random"), decide: stream("decide") }
+    pub fn new(spec: &Spec) -> Self {
+        let stream = |seed, purpose| Arc::new(Stream::new(derive(seed, purpose, 0)));
+        Self { random: stream(spec.seed, "random"), decide: stream(spec.decisions, "decide") }
     }
 }
 

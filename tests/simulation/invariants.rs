@@ -42,7 +42,7 @@ async fn everything(world: &Arc<World>) -> Result<()> {
     let repository = quiet(world, Key::Reader).await?;
     let points = repository.points().await?;
     for point in &points {
-        let restored = programs::restore_with(&repository, point, &ctx).await?;
+        let restored = programs::restore(&repository, point, &ctx).await?;
         let wrong = world.model().refutes(point.id, &restored);
         if let Some(wrong) = wrong {
             world.fail(wrong);

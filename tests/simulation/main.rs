@@ -24,13 +24,14 @@ use std::{
     process::ExitCode,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use options::Options;
 use scenario::Outcome;
+use search::{SMALL, Small};
 use stats::Stats;
 use template::Template;
 
@@ -38,7 +39,38 @@ fn main() -> ExitCode {
     let Some(options) = Options::from_arguments() else { return ExitCode::SUCCESS };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let template = Arc::new(runtime.block_on(Template::make()).expect("a repository in memory can be made"));
-    if random_runs(&options, &template) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let kept = if options.seeds > 0 { random_runs(&options, &template) } else { true };
+    if kept && search_runs(&options, &template) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The search of all small scenarios, dealt out to all cores. True when every promise was kept.
+fn search_runs(options: &Options, template: &Arc<Template>) -> bool {
+    let wanted = |small: &&Small| options.scenario.as_ref().is_none_or(|name| name == small.name);
+    let scenarios: Vec<_> = SMALL.iter().filter(wanted).collect();
+    if let (Some(schedule), [small]) = (&options.schedule, &scenarios[..]) {
+        let outcome = small.run(template, schedule.clone());
+        println!("{}\n{:?}", outcome.trace.join("\n"), outcome.failure);
+        return outcome.failure.is_none();
+    }
+    let share = options.threads.clamp(1, scenarios.len().max(1)) as f64 / scenarios.len().max(1) as f64;
+    let each = Duration::from_secs(options.search_seconds).mul_f64(share);
+    let (next, kept) = (AtomicUsize::new(0), AtomicBool::new(true));
+    std::thread::scope(|scope| {
+        for _ in 0..options.threads {
+            scope.spawn(|| {
+                while let Some(small) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let explored = small.explore(template, options.bound, Instant::now() + each);
+                    let bound = explored.bound.map_or("none complete".to_owned(), |bound| format!("all up to {bound}"));
+                    println!("search {:<24} {:>7} schedules; preemptions: {bound}", explored.name, explored.schedules);
+                    if let Some(failure) = explored.failure {
+                        println!("{failure}");
+                        kept.store(false, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+    });
+    kept.into_inner()
 }
 
 /// Seeds dealt out to all cores. True when every promise was kept.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use backstay_core::{DiskId, Error, ErrorKind, RestorePoint, Result, Workload, WorkloadId, WriteOrder};
+use backstay_core::{Context, DiskId, Error, ErrorKind, RestorePoint, Result, Workload, WorkloadId, WriteOrder};
 use backstay_storage::{
     Repository,
     repository::{CheckDepth, DiskOptions, PointDetails, PointSelector, SessionOptions, WriteSession},
@@ -12,10 +12,11 @@ use bytes::Bytes;
 use futures::FutureExt;
 
 use crate::{
-    actor::{Handle, Program},
+    actor::{Handle, Program, derive, quiet_context},
     forget, guest,
     model::Content,
     template::Key,
+    world::World,
 };
 
 /// Moments of a guest's disk.
@@ -66,11 +67,10 @@ pub fn writer(key: Key, workload: &'static str, rounds: u64) -> Program {
 }
 
 async fn back_up(handle: &Handle, repository: &Repository, workload: &str) -> Result<()> {
-    let name = WorkloadId::new(format!("{WORKLOAD}-{workload}"))?;
     let options = SessionOptions::default()
         .full(handle.percent(10))
         .labels(BTreeMap::from([("of".to_owned(), LABEL.to_owned())]));
-    let guest = Workload { id: name, kind: "vm".into(), platform: BTreeMap::default() };
+    let guest = Workload { id: named(workload)?, kind: "vm".into(), platform: BTreeMap::default() };
     let mut session = repository.begin(guest, options, &handle.ctx).await?;
     handle.note(format!("session {}", session.id().short()));
     if session.parent()?.is_some() {
@@ -95,7 +95,11 @@ async fn back_up(handle: &Handle, repository: &Repository, workload: &str) -> Re
             drop(session);
             Ok(())
         }
-        _ => commit(handle, session, content).await,
+        _ => {
+            let point = finish(&handle.world, handle.actor, session, content).await?;
+            handle.note(format!("was told that {} is committed", point.id.short()));
+            Ok(())
+        }
     }
 }
 
@@ -121,22 +125,6 @@ async fn write_disks(handle: &Handle, session: &mut WriteSession, workload: &str
     Ok(content)
 }
 
-async fn commit(handle: &Handle, session: WriteSession, content: Content) -> Result<()> {
-    let id = session.id();
-    handle.world.model().tries(id, handle.actor, content);
-    let committed = session.commit(PointDetails::default()).await;
-    let how = committed.as_ref().map(drop).map_err(Error::kind);
-    handle.world.model().ended(id, handle.actor, how);
-    handle.world.reached(match how {
-        Ok(()) => "commit",
-        Err(ErrorKind::Unavailable) => "commit: unsure or failed",
-        Err(_) => "commit: refused",
-    });
-    let point = committed?;
-    handle.note(format!("was told that {} is committed", point.id.short()));
-    Ok(())
-}
-
 /// Restores points and compares every byte.
 pub fn reader(key: Key, rounds: u64) -> Program {
     program(move |handle| async move {
@@ -156,7 +144,7 @@ async fn restore_one(handle: &Handle, repository: &Repository) -> Result<()> {
         return Ok(());
     }
     let point = &points[handle.draw(points.len() as u64) as usize];
-    let restored = restore(handle, repository, point).await?;
+    let restored = restore(repository, point, &handle.ctx).await?;
     handle.world.reached("restore");
     let wrong = handle.world.model().refutes(point.id, &restored);
     if let Some(wrong) = wrong {
@@ -165,16 +153,8 @@ async fn restore_one(handle: &Handle, repository: &Repository) -> Result<()> {
     Ok(())
 }
 
-async fn restore(handle: &Handle, repository: &Repository, point: &RestorePoint) -> Result<Content> {
-    restore_with(repository, point, &handle.ctx).await
-}
-
 /// Every disk of a point.
-pub async fn restore_with(
-    repository: &Repository,
-    point: &RestorePoint,
-    ctx: &backstay_core::Context,
-) -> Result<Content> {
+pub async fn restore(repository: &Repository, point: &RestorePoint, ctx: &Context) -> Result<Content> {
     let selector: PointSelector = point.id.to_string().parse()?;
     let mut content = Content::new();
     for record in &point.disks {
@@ -213,4 +193,58 @@ pub fn forgetter(key: Key, rounds: u64) -> Program {
         }
         Ok(())
     })
+}
+
+/// One plain backup of one disk as it is at this moment.
+pub fn one_backup(key: Key, workload: &'static str, now: u64) -> Program {
+    program(move |handle| async move {
+        let repository = handle.open(key).await?;
+        plain_backup(&handle.world, handle.actor, &repository, (workload, now), &handle.ctx).await
+    })
+}
+
+/// A point that is there before anybody starts.
+pub async fn already_there(world: &World, key: Key, workload: &str, now: u64) -> Result<()> {
+    let ctx = quiet_context(derive(world.settings.seed, workload, now));
+    let repository = Repository::open_with_bundle(world.store.clone(), world.template.bundle(key)).await?;
+    plain_backup(world, usize::MAX, &repository, (workload, now), &ctx).await
+}
+
+async fn plain_backup(
+    world: &World,
+    actor: usize,
+    repository: &Repository,
+    (workload, now): (&str, u64),
+    ctx: &Context,
+) -> Result<()> {
+    let guest = Workload { id: named(workload)?, kind: "vm".into(), platform: BTreeMap::default() };
+    let mut session = repository.begin(guest, SessionOptions::default(), ctx).await?;
+    let id = DiskId::new("vd0")?;
+    let base = session.change_base(&id).and_then(|base| base.token);
+    let source = guest::source(workload, 0, now, base.as_ref(), VERSIONS);
+    let content = Content::from([(id.to_string(), Arc::clone(&guest::version(workload, 0, now).content))]);
+    if let Err(error) = session.write_disk(&id, Arc::new(source), &DiskOptions::default()).await {
+        session.abort().await;
+        return Err(error);
+    }
+    finish(world, actor, session, content).await.map(drop)
+}
+
+/// Commits, and tells the model what was told.
+async fn finish(world: &World, actor: usize, session: WriteSession, content: Content) -> Result<RestorePoint> {
+    let id = session.id();
+    world.model().tries(id, actor, content);
+    let committed = session.commit(PointDetails::default()).await;
+    let how = committed.as_ref().map(drop).map_err(Error::kind);
+    world.model().ended(id, actor, how);
+    world.reached(match how {
+        Ok(()) => "commit",
+        Err(ErrorKind::Unavailable) => "commit: unsure or failed",
+        Err(_) => "commit: refused",
+    });
+    committed
+}
+
+fn named(workload: &str) -> Result<WorkloadId> {
+    WorkloadId::new(format!("{WORKLOAD}-{workload}"))
 }

@@ -45,7 +45,16 @@ pub fn random(template: &Arc<Template>, seed: u64) -> Outcome {
         stale_listings: 0,
         max_steps: 50_000,
     };
-    run(template, settings, cast(seed, &draw))
+    let before =
+        (0..draw.below(3)).map(|at| Before { key: Key::WriterA, workload: WORKLOADS[at as usize / 2], now: at });
+    run(template, settings, before.collect(), cast(seed, &draw))
+}
+
+/// A point that is there when the actors start.
+pub struct Before {
+    pub key: Key,
+    pub workload: &'static str,
+    pub now: u64,
 }
 
 fn cast(seed: u64, draw: &SeededRandom) -> Vec<Spec> {
@@ -53,7 +62,7 @@ fn cast(seed: u64, draw: &SeededRandom) -> Vec<Spec> {
     let mut add = |name: String, program: Program, clonable: bool| {
         let skew = if draw.below(3) == 0 { draw.below(20 * 86_400) as i64 - 10 * 86_400 } else { 0 };
         let seed = derive(seed, "actor", cast.len() as u64);
-        cast.push(Spec { name, seed, skew, program, clonable });
+        cast.push(Spec { name, seed, decisions: seed, skew, program, clonable });
     };
     for number in 1..=2 + draw.below(2) {
         let key = [Key::WriterA, Key::WriterA, Key::WriterB, Key::Owner][draw.below(4) as usize];
@@ -74,11 +83,15 @@ fn cast(seed: u64, draw: &SeededRandom) -> Vec<Spec> {
 }
 
 /// Runs these actors to their end, in a runtime of their own whose time is simulated.
-pub fn run(template: &Arc<Template>, settings: Settings, cast: Vec<Spec>) -> Outcome {
+pub fn run(template: &Arc<Template>, settings: Settings, before: Vec<Before>, cast: Vec<Spec>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without threads can be made");
     runtime.block_on(async {
         let world = World::new(settings, template);
+        for point in before {
+            let made = programs::already_there(&world, point.key, point.workload, point.now).await;
+            made.expect("a backup on a quiet store succeeds");
+        }
         for spec in cast {
             world.spawn(spec, 0, None);
         }

@@ -362,7 +362,7 @@ impl World {
             return if done { Next::Done } else { Next::Wait(None) };
         };
         let could_stay = state.last.is_some_and(|last| alive.contains(&last));
-        let prefix = self.settings.search.as_deref().unwrap_or_default();
+        let prefix = self.settings.search.as_ref().map_or(&[][..], |search| &search.prefix);
         let chosen = match prefix.get(state.choices.len()) {
             Some(wanted) if alive.contains(wanted) => *wanted,
             Some(wanted) => {
@@ -371,16 +371,9 @@ impl World {
             }
             None => state.last.filter(|_| could_stay).unwrap_or(*first),
         };
-        let before = state.choices.last().map_or(0, |last| {
-            last.preemptions + usize::from(last.could_stay && state.choices.len() >= 2 && switched(&state.choices))
-        });
         let others = alive.iter().copied().filter(|actor| *actor != chosen).collect();
-        state.choices.push(Choice { chosen, others, could_stay, preemptions: before });
+        state.choices.push(Choice { chosen, others, could_stay, preemptions: state.preemptions });
+        state.preemptions += usize::from(could_stay && state.last != Some(chosen));
         Next::Act(state.waiting.iter().position(|waiting| waiting.actor == chosen).unwrap_or_default())
     }
-}
-
-/// Whether the last choice was a switch.
-fn switched(choices: &[Choice]) -> bool {
-    matches!(choices, [.., before, last] if before.chosen != last.chosen)
 }

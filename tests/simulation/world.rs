@@ -18,19 +18,29 @@ use crate::{
     call::{Call, Reply},
     fault::Rates,
     model::Model,
+    search::Choice,
     template::Template,
 };
 
 /// The moment at which every run starts, in nanoseconds since 1970.
 const START_NANOS: i64 = 1_795_000_000_000_000_000;
 
+/// One schedule of a search.
+#[derive(Clone, Debug, Default)]
+pub struct Search {
+    /// The choices to begin with; from there on whoever goes goes on.
+    pub prefix: Vec<usize>,
+    /// Whether anything is deleted in this scenario, so that the moment of reading what is there matters.
+    pub deletes: bool,
+}
+
 /// What a run is.
 pub struct Settings {
     pub seed: u64,
     /// How often which fault strikes.
     pub rates: Rates,
-    /// The choices to begin with in a search; none for a random run.
-    pub search: Option<Vec<usize>>,
+    /// For a search; none for a random run.
+    pub search: Option<Search>,
     /// Listings leave out the newest so many puts. 0: they are linearizable.
     pub stale_listings: usize,
     /// Operations after which a run is one that never ends.
@@ -40,7 +50,7 @@ pub struct Settings {
 pub struct World {
     pub settings: Settings,
     pub template: Arc<Template>,
-    pub store: MemoryBackend,
+    pub store: Arc<MemoryBackend>,
     pub model: Mutex<Model>,
     pub(crate) state: Mutex<State>,
     pub(crate) arrived: Notify,
@@ -103,7 +113,9 @@ pub struct State {
     pub steps: u64,
     pub reached: BTreeMap<&'static str, u64>,
     pub failure: Option<String>,
-    pub choices: Vec<crate::search::Choice>,
+    /// Of a search: the schedule so far.
+    pub choices: Vec<Choice>,
+    pub preemptions: usize,
     /// Puts in the order in which they took effect, for stale listings.
     pub newest: Vec<backstay_core::ObjectKey>,
 }
@@ -114,7 +126,7 @@ impl World {
         let random = SeededRandom::new(derive(settings.seed, "schedule", 0));
         Arc::new(Self {
             template: Arc::clone(template),
-            store: template.memory.fork(),
+            store: Arc::new(template.memory.fork()),
             model: Mutex::default(),
             state: Mutex::new(State {
                 actors: Vec::new(),
@@ -126,6 +138,7 @@ impl World {
                 reached: BTreeMap::new(),
                 failure: None,
                 choices: Vec::new(),
+                preemptions: 0,
                 newest: Vec::new(),
             }),
             arrived: Notify::new(),
@@ -144,7 +157,7 @@ impl World {
 
     /// Starts an actor; one with a replay is a clone.
     pub fn spawn(self: &Arc<Self>, spec: Spec, incarnation: u64, replay: Option<Replay>) {
-        let (streams, program) = (Streams::new(spec.seed), Arc::clone(&spec.program));
+        let (streams, program) = (Streams::new(&spec), Arc::clone(&spec.program));
         let mut state = self.state();
         let id = state.actors.len();
         let handle = Handle::new(self, id, &streams);
@@ -167,7 +180,8 @@ impl World {
         let (tell, told) = oneshot::channel();
         {
             let mut state = self.state();
-            if self.settings.search.is_some() && !crate::search::interesting(&call) {
+            let free = |search: &Search| !crate::search::interesting(&call, search.deletes, &self.store);
+            if self.settings.search.as_ref().is_some_and(free) {
                 let reply = self.take_effect(&mut state, &call);
                 let line = format!("{:<8} {call} -> {reply}", state.actors[actor].spec.name);
                 state.trace.push(line);
