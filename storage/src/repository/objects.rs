@@ -157,7 +157,7 @@ fn damaged_epoch(error: Error, epoch: u32, keyring: &Keyring) -> Error {
 pub async fn put_new(backend: &dyn StorageBackend, key: &ObjectKey, body: Bytes, ctx: &Context) -> Result<()> {
     let mut attempt = 1;
     loop {
-        let error = match backend.put(key, body.clone(), PutMode::Create).await {
+        let mut error = match backend.put(key, body.clone(), PutMode::Create).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
@@ -174,6 +174,8 @@ pub async fn put_new(backend: &dyn StorageBackend, key: &ObjectKey, body: Bytes,
                     Error::conflict("Another object is already there under the same name").with_context("object", key)
                 );
             }
+            // Something is there and nobody can say whose: that is no certain failure.
+            Err(read) if error.kind() == ErrorKind::AlreadyExists && read.kind() != ErrorKind::NotFound => error = read,
             Err(_) => {}
         }
         if error.retry() != Retry::Backoff || attempt == PUT_ATTEMPTS {

@@ -1,0 +1,99 @@
+//! What must hold, whatever happened.
+
+use std::sync::Arc;
+
+use backstay_core::{Context, Result};
+use backstay_storage::{Repository, repository::CheckDepth};
+
+use crate::{actor::quiet_context, call::Call, guest, programs, template::Key, world::World};
+
+/// After an operation that has changed the store: what it may not have broken.
+pub async fn after(world: &Arc<World>, call: &Call) {
+    let content = ["packs", "meta", "index", "points"];
+    let deleted = call.operation == backstay_storage::Operation::Delete;
+    if deleted && content.iter().any(|folder| call.below(folder)) {
+        let ctx = quiet_context(world.settings.seed);
+        match structure_faults(world, &ctx).await {
+            Ok(faults) if faults.is_empty() => {}
+            Ok(faults) => world.fail(format!("{call} took something that a point needs: {faults:?}")),
+            Err(error) => world.fail(format!("After {call} nothing can be checked: {error:?}")),
+        }
+    }
+}
+
+async fn quiet(world: &World, key: Key) -> Result<Repository> {
+    Repository::open_with_bundle(Arc::new(world.store.fork()), world.template.bundle(key)).await
+}
+
+async fn structure_faults(world: &World, ctx: &Context) -> Result<Vec<String>> {
+    let report = quiet(world, Key::Keeper).await?.check(CheckDepth::Structure, ctx).await?;
+    Ok(report.findings.iter().map(|finding| format!("{:?}", finding.error)).collect())
+}
+
+/// When all actors have ended.
+pub async fn at_the_end(world: &Arc<World>) {
+    if let Err(error) = everything(world).await {
+        world.fail(format!("At the end: {error:?}"));
+    }
+}
+
+async fn everything(world: &Arc<World>) -> Result<()> {
+    let ctx = quiet_context(world.settings.seed);
+    let repository = quiet(world, Key::Reader).await?;
+    let points = repository.points().await?;
+    for point in &points {
+        let restored = programs::restore(&repository, point, &ctx).await?;
+        let wrong = world.model().refutes(point.id, &restored);
+        if let Some(wrong) = wrong {
+            world.fail(wrong);
+        }
+    }
+    promises_are_kept(world, &points);
+    for fault in structure_faults(world, &ctx).await? {
+        world.fail(format!("A check at the end found {fault}"));
+    }
+    nothing_shows(world);
+    Ok(())
+}
+
+/// Who was told of success finds its point; who was told of failure for certain does not.
+fn promises_are_kept(world: &World, points: &[backstay_core::RestorePoint]) {
+    let model = world.model();
+    let mut broken = Vec::new();
+    for (session, attempts) in &model.attempts {
+        let there = points.iter().any(|point| point.id == *session);
+        let told = attempts.iter().any(|attempt| attempt.ended == Some(Ok(())));
+        if told && !there && !model.forgotten.contains(session) {
+            broken.push(format!("Point {} was committed and is not there", session.short()));
+        }
+        if there && attempts.iter().all(|attempt| attempt.failed_for_certain()) {
+            broken.push(format!("Point {} is there and its commit failed for certain", session.short()));
+        }
+    }
+    drop(model);
+    broken.into_iter().for_each(|text| world.fail(text));
+}
+
+/// No object shows what a guest holds, nor names; packs have rounded sizes.
+fn nothing_shows(world: &World) {
+    let needles = [&guest::MARK[..], programs::LABEL.as_bytes(), programs::WORKLOAD.as_bytes()];
+    for key in world.store.keys() {
+        let crate::call::Reply::Body(body) =
+            Call::new(backstay_storage::Operation::Get, Some(&key)).apply(&world.store)
+        else {
+            continue;
+        };
+        let pack = key.as_str().starts_with("packs/") || key.as_str().starts_with("meta/");
+        if pack && body.len() % (64 << 10) != 0 {
+            world.fail(format!("{key} has {} bytes: its size tells what is in it", body.len()));
+        }
+        // Looking through every byte of every run would take longer than the run.
+        if world.settings.seed % 16 == 0 && needles.iter().any(|needle| holds(&body, needle)) {
+            world.fail(format!("{key} shows what should be sealed"));
+        }
+    }
+}
+
+fn holds(body: &[u8], needle: &[u8]) -> bool {
+    body.windows(needle.len()).any(|window| window[0] == needle[0] && window == needle)
+}

@@ -1,0 +1,250 @@
+//! What actors do: programs against the public interface, as processes of users are.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use backstay_core::{Context, DiskId, Error, ErrorKind, RestorePoint, Result, Workload, WorkloadId, WriteOrder};
+use backstay_storage::{
+    Repository,
+    repository::{CheckDepth, DiskOptions, PointDetails, PointSelector, SessionOptions, WriteSession},
+};
+use backstay_testkit::MemorySink;
+use bytes::Bytes;
+use futures::FutureExt;
+
+use crate::{
+    actor::{Handle, Program, derive, quiet_context},
+    forget, guest,
+    model::Content,
+    template::Key,
+    world::World,
+};
+
+/// Moments of a guest's disk.
+const VERSIONS: u64 = 8;
+/// A label that no object may show.
+pub const LABEL: &str = "label-that-nobody-may-see";
+/// The names of all workloads begin like this, and no object may show them.
+pub const WORKLOAD: &str = "workload-that-nobody-may-see";
+
+fn program<F>(run: impl Fn(Handle) -> F + Send + Sync + 'static) -> Program
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    Arc::new(move |handle: Handle| {
+        let (told, work) = (handle.clone(), run(handle));
+        async move {
+            if let Err(error) = work.await {
+                expect(&told, &error, &[]);
+            }
+        }
+        .boxed()
+    })
+}
+
+/// What may be told to anybody while others work and stores fail: never that something is damaged or that we made a mistake.
+fn expect(handle: &Handle, error: &Error, also: &[ErrorKind]) {
+    handle.note(format!("{}: {}", error.kind().name(), error.message()));
+    let fine = [ErrorKind::Unavailable, ErrorKind::Conflict];
+    if !fine.contains(&error.kind()) && !also.contains(&error.kind()) {
+        handle.world.fail(format!("An actor was told {error:?}"));
+    }
+}
+
+/// Backs up a workload several times. Incremental where the repository lets it.
+pub fn writer(key: Key, workload: &'static str, rounds: u64) -> Program {
+    program(move |handle| async move {
+        let mut repository = handle.open(key).await?;
+        for round in 0..rounds {
+            if round > 0 && handle.percent(30) {
+                repository = handle.open(key).await?;
+            }
+            if let Err(error) = back_up(&handle, &repository, workload).await {
+                expect(&handle, &error, &[]);
+            }
+        }
+        Ok(())
+    })
+}
+
+async fn back_up(handle: &Handle, repository: &Repository, workload: &str) -> Result<()> {
+    let options = SessionOptions::default()
+        .full(handle.percent(10))
+        .labels(BTreeMap::from([("of".to_owned(), LABEL.to_owned())]));
+    let guest = Workload { id: named(workload)?, kind: "vm".into(), platform: BTreeMap::default() };
+    let mut session = repository.begin(guest, options, &handle.ctx).await?;
+    handle.note(format!("session {}", session.id().short()));
+    if session.parent()?.is_some() {
+        handle.world.reached("incremental");
+    }
+    let written = write_disks(handle, &mut session, workload).await;
+    let content = match written {
+        Ok(content) => content,
+        Err(error) => {
+            session.abort().await;
+            return Err(error);
+        }
+    };
+    match handle.draw(20) {
+        0 => {
+            handle.world.reached("given up");
+            session.abort().await;
+            Ok(())
+        }
+        1 => {
+            handle.world.reached("dropped");
+            drop(session);
+            Ok(())
+        }
+        _ => {
+            let point = finish(&handle.world, handle.actor, session, content).await?;
+            handle.note(format!("was told that {} is committed", point.id.short()));
+            Ok(())
+        }
+    }
+}
+
+async fn write_disks(handle: &Handle, session: &mut WriteSession, workload: &str) -> Result<Content> {
+    let mut content = Content::new();
+    for disk in 0..1 + handle.draw(2) {
+        let id = DiskId::new(format!("vd{disk}"))?;
+        let base = session.change_base(&id).and_then(|base| base.token).filter(|_| handle.percent(80));
+        // Drawn here and not before: a clone that has forked off meanwhile finds another content.
+        let now = handle.draw(VERSIONS);
+        let source = guest::source(workload, disk, now, base.as_ref(), VERSIONS);
+        content.insert(id.to_string(), Arc::clone(&guest::version(workload, disk, now).content));
+        let report = session.write_disk(&id, Arc::new(source), &DiskOptions::default()).await?;
+        handle.world.reached(match report.method {
+            backstay_core::ReadMethod::Changed => "disk: changed blocks",
+            backstay_core::ReadMethod::Compared => "disk: compared",
+            _ => "disk: full",
+        });
+    }
+    if handle.percent(20) {
+        session.attach("domain.xml", "text/xml", Bytes::from_static(guest::MARK)).await?;
+    }
+    Ok(content)
+}
+
+/// Restores points and compares every byte.
+pub fn reader(key: Key, rounds: u64) -> Program {
+    program(move |handle| async move {
+        let repository = handle.open(key).await?;
+        for _ in 0..rounds {
+            if let Err(error) = restore_one(&handle, &repository).await {
+                expect(&handle, &error, &[ErrorKind::NotFound]);
+            }
+        }
+        Ok(())
+    })
+}
+
+async fn restore_one(handle: &Handle, repository: &Repository) -> Result<()> {
+    let points = repository.points().await?;
+    if points.is_empty() {
+        return Ok(());
+    }
+    let point = &points[handle.draw(points.len() as u64) as usize];
+    let restored = restore(repository, point, &handle.ctx).await?;
+    handle.world.reached("restore");
+    let wrong = handle.world.model().refutes(point.id, &restored);
+    if let Some(wrong) = wrong {
+        handle.world.fail(wrong);
+    }
+    Ok(())
+}
+
+/// Every disk of a point.
+pub async fn restore(repository: &Repository, point: &RestorePoint, ctx: &Context) -> Result<Content> {
+    let selector: PointSelector = point.id.to_string().parse()?;
+    let mut content = Content::new();
+    for record in &point.disks {
+        let disk = repository.disk(&selector, &record.id, ctx).await?;
+        let (sink, restored) = MemorySink::new(record.size, WriteOrder::Any);
+        disk.restore_to(&sink, 0..record.size, ctx).await?;
+        backstay_core::DiskSink::commit(Box::new(sink)).await?;
+        content.insert(record.id.to_string(), Arc::new(restored.content().unwrap_or_default()));
+    }
+    Ok(content)
+}
+
+/// Checks everything: while others work it must find nothing.
+pub fn checker(key: Key) -> Program {
+    program(move |handle| async move {
+        let repository = handle.open(key).await?;
+        let depth = if handle.percent(50) { CheckDepth::Read(100) } else { CheckDepth::Structure };
+        let report = repository.check(depth, &handle.ctx).await?;
+        handle.world.reached("check");
+        if let Some(finding) = report.findings.first() {
+            handle.world.fail(format!("A check found {:?}", finding.error));
+        }
+        Ok(())
+    })
+}
+
+/// Forgets points, the oldest most often.
+pub fn forgetter(key: Key, rounds: u64) -> Program {
+    program(move |handle| async move {
+        let repository = handle.open(key).await?;
+        for _ in 0..rounds {
+            let forgotten = forget::one(&handle, &repository, key).await;
+            if let Err(error) = forgotten {
+                expect(&handle, &error, &[ErrorKind::NotFound]);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// One plain backup of one disk as it is at this moment.
+pub fn one_backup(key: Key, workload: &'static str, now: u64) -> Program {
+    program(move |handle| async move {
+        let repository = handle.open(key).await?;
+        plain_backup(&handle.world, handle.actor, &repository, (workload, now), &handle.ctx).await
+    })
+}
+
+/// A point that is there before anybody starts.
+pub async fn already_there(world: &World, key: Key, workload: &str, now: u64) -> Result<()> {
+    let ctx = quiet_context(derive(world.settings.seed, workload, now));
+    let repository = Repository::open_with_bundle(world.store.clone(), world.template.bundle(key)).await?;
+    plain_backup(world, usize::MAX, &repository, (workload, now), &ctx).await
+}
+
+async fn plain_backup(
+    world: &World,
+    actor: usize,
+    repository: &Repository,
+    (workload, now): (&str, u64),
+    ctx: &Context,
+) -> Result<()> {
+    let guest = Workload { id: named(workload)?, kind: "vm".into(), platform: BTreeMap::default() };
+    let mut session = repository.begin(guest, SessionOptions::default(), ctx).await?;
+    let id = DiskId::new("vd0")?;
+    let base = session.change_base(&id).and_then(|base| base.token);
+    let source = guest::source(workload, 0, now, base.as_ref(), VERSIONS);
+    let content = Content::from([(id.to_string(), Arc::clone(&guest::version(workload, 0, now).content))]);
+    if let Err(error) = session.write_disk(&id, Arc::new(source), &DiskOptions::default()).await {
+        session.abort().await;
+        return Err(error);
+    }
+    finish(world, actor, session, content).await.map(drop)
+}
+
+/// Commits, and tells the model what was told.
+async fn finish(world: &World, actor: usize, session: WriteSession, content: Content) -> Result<RestorePoint> {
+    let id = session.id();
+    world.model().tries(id, actor, content);
+    let committed = session.commit(PointDetails::default()).await;
+    let how = committed.as_ref().map(drop).map_err(Error::kind);
+    world.model().ended(id, actor, how);
+    world.reached(match how {
+        Ok(()) => "commit",
+        Err(ErrorKind::Unavailable) => "commit: unsure or failed",
+        Err(_) => "commit: refused",
+    });
+    committed
+}
+
+fn named(workload: &str) -> Result<WorkloadId> {
+    WorkloadId::new(format!("{WORKLOAD}-{workload}"))
+}
