@@ -51,6 +51,8 @@ pub enum ObjectType {
     Config = 16,
     /// The data key of a session, sealed to the data key of its epoch.
     SessionKey = 17,
+    /// Whether a point must stay.
+    Hold = 18,
 }
 
 /// What every authenticated context begins with: which repository, which epoch, what sort of thing.
