@@ -32,14 +32,10 @@ impl Repository {
     /// `NotFound`: no such point. `Conflict`: one is on hold. `Integrity`: of one it cannot be told whether it is on hold.
     /// `PermissionDenied`: a reader's key.
     pub async fn forget(&self, points: &[RestorePointId], ctx: &Context) -> Result<ForgetReport> {
-        let state = self.state_to_forget_in().await?;
-        let mut named = BTreeSet::new();
-        let (already, going): (Vec<RestorePointId>, Vec<_>) =
-            points.iter().copied().filter(|id| named.insert(*id)).partition(|id| state.forgotten.contains(id));
-        let mut newest = self.newest_holds(&state.chain, |id| named.contains(id)).await?;
-        self.must_be_free(&state, &newest, &going).await?;
-        let mut report = ForgetReport { already, ..ForgetReport::default() };
-        let puts: Vec<_> = going
+        let (state, mut newest, would) = self.look_before_forget(points).await?;
+        let mut report = ForgetReport { already: would.already, ..ForgetReport::default() };
+        let puts: Vec<_> = would
+            .forgotten
             .into_iter()
             .map(|id| {
                 let (state, newest) = (&state, newest.remove(&id));
@@ -52,6 +48,21 @@ impl Repository {
         }
         drop(puts);
         Ok(report)
+    }
+
+    /// What [`Self::forget`] would do or refuse now; puts nothing.
+    pub async fn plan_forget(&self, points: &[RestorePointId]) -> Result<ForgetReport> {
+        Ok(self.look_before_forget(points).await?.2)
+    }
+
+    async fn look_before_forget(&self, points: &[RestorePointId]) -> Result<(State, Newests, ForgetReport)> {
+        let state = self.state_to_forget_in().await?;
+        let mut named = BTreeSet::new();
+        let (already, forgotten): (Vec<RestorePointId>, Vec<_>) =
+            points.iter().copied().filter(|id| named.insert(*id)).partition(|id| state.forgotten.contains(id));
+        let newest = self.newest_holds(&state.chain, |id| named.contains(id)).await?;
+        self.must_be_free(&state, &newest, &forgotten).await?;
+        Ok((state, newest, ForgetReport { forgotten, already }))
     }
 
     /// The ids that selectors mean, in their order. No point that is named by its id is read, so that a damaged one can be named;
