@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Consistency, DiskId, RestorePointId, Timestamp, WorkloadId};
 
+/// The label that puts a point on hold from the moment it is made; its value says why, and may be empty.
+pub const HOLD_LABEL: &str = "hold";
+
 /// What is protected: a guest, a database, a directory tree.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workload {
@@ -109,4 +112,13 @@ pub struct RestorePoint {
     pub read_bytes: u64,
     /// Bytes that this point added to the repository.
     pub stored_bytes: u64,
+}
+
+impl RestorePoint {
+    /// Why its own labels put it on hold; `None` when they do not. A hold can be set and lifted later besides: the repository
+    /// knows what counts now.
+    #[must_use]
+    pub fn hold_label(&self) -> Option<&str> {
+        self.labels.get(HOLD_LABEL).map(String::as_str)
+    }
 }

@@ -3,6 +3,7 @@
 mod backup;
 mod compare;
 mod copy;
+mod forget;
 mod restore;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use backstay_storage::Repository;
 pub use backup::{BackupReport, BackupRequest, StreamRequest};
 pub use compare::{CompareReport, compare};
 pub use copy::copy;
+pub use forget::{ForgetPlan, ForgetRequest};
 pub use restore::{RestoreReport, RestoreRequest};
 
 /// Joins a hypervisor, a repository and a catalog. Cheap to clone.

@@ -43,6 +43,8 @@ enum Kind {
     SessionOpen,
     SessionOutcome,
     Point,
+    Hold,
+    Tombstone,
     Index,
     DataPack,
     MetaPack,
@@ -58,6 +60,8 @@ fn kind_of(key: &ObjectKey) -> Kind {
         ["sessions", _, "open"] => Kind::SessionOpen,
         ["sessions", _, "outcome"] => Kind::SessionOutcome,
         ["points", _] => Kind::Point,
+        ["holds", _, _] => Kind::Hold,
+        ["forgotten", _] => Kind::Tombstone,
         ["index", _] => Kind::Index,
         ["packs", _, _] => Kind::DataPack,
         ["meta", _, _] => Kind::MetaPack,
@@ -79,11 +83,14 @@ fn stored_in(object: ObjectType) -> Option<Kind> {
         ObjectType::Chain => Some(Kind::Chain),
         ObjectType::Slot => Some(Kind::Slot),
         ObjectType::Config => Some(Kind::Config),
+        ObjectType::Forgotten => Some(Kind::Tombstone),
+        ObjectType::Hold => Some(Kind::Hold),
         ObjectType::SessionCheckpoint
-        | ObjectType::Forgotten
         | ObjectType::Verified
         | ObjectType::CheckRecord
-        | ObjectType::Lost => None,
+        | ObjectType::Lost
+        | ObjectType::Folded
+        | ObjectType::SessionSeen => None,
     }
 }
 
@@ -309,12 +316,12 @@ async fn rows_of(memory: &MemoryBackend) -> BTreeMap<Kind, Vec<ObjectKey>> {
 async fn every_kind_of_object_has_a_row_in_the_matrix() {
     let scene = scene(1).await;
     let rows: BTreeSet<_> = rows_of(&scene.memory).await.into_keys().collect();
-    let types = (1..=17_u8).filter_map(|number| TYPES.iter().copied().find(|object| *object as u8 == number));
+    let types = (1..=18_u8).filter_map(|number| TYPES.iter().copied().find(|object| *object as u8 == number));
     let stored: BTreeSet<_> = types.filter_map(stored_in).collect();
     assert_eq!(rows, stored, "what is stored and what has a row differ");
 }
 
-const TYPES: [ObjectType; 17] = [
+const TYPES: [ObjectType; 18] = [
     ObjectType::Chunk,
     ObjectType::Node,
     ObjectType::Directory,
@@ -332,6 +339,7 @@ const TYPES: [ObjectType; 17] = [
     ObjectType::Slot,
     ObjectType::Config,
     ObjectType::SessionKey,
+    ObjectType::Hold,
 ];
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {

@@ -12,20 +12,15 @@ use backstay_storage::{
     backend::{Fault, FaultBackend, Operation, Rule},
     repository::{
         Capability, CheckDepth, Compression, Credential, InitOptions, NewSlot, PointDetails, SecretKey, SessionOptions,
-        crypto::{Domain, ObjectType, envelope, kdf::KdfParameters, sign},
-        format::{
-            self,
-            chain::{ChainRecord, Change, KeysRecord, RosterEntry},
-            config::Config,
-        },
-        ids::ObjectHash,
-        keys::{KeyBundle, Keyring, Slot, SlotKind},
+        crypto::{Domain, ObjectType, kdf::KdfParameters, sign},
+        format::{self, config::Config},
+        keys::{Slot, SlotKind},
     },
 };
 use backstay_testkit::noise;
 use common::{
-    MIB, PASSPHRASE, QUICK_KDF, Source, Sparse, assert_clean, back_up, back_up_disk, check_all, dense, disk_id,
-    memory_repository, no_sample, open, quick_options, restore, selector, stored_disk, workload,
+    MIB, PASSPHRASE, QUICK_KDF, Source, Sparse, admit, assert_clean, back_up, back_up_disk, check_all, dense, disk_id,
+    memory_repository, no_sample, open, owner_bundle, quick_options, restore, selector, slots, stored_disk, workload,
 };
 use secrecy::{ExposeSecret, SecretString};
 
@@ -35,28 +30,6 @@ fn key(name: &str) -> ObjectKey {
 
 fn kind_of<T>(outcome: backstay_core::Result<T>) -> ErrorKind {
     outcome.err().unwrap().kind()
-}
-
-/// Every slot of a repository.
-async fn slots(memory: &MemoryBackend) -> Vec<(ObjectKey, Slot)> {
-    let mut slots = Vec::new();
-    for key in memory.keys().into_iter().filter(|key| key.as_str().starts_with("keys/")) {
-        let slot = Slot::from_object(&key, &memory.get(&key).await.unwrap()).unwrap();
-        slots.push((key, slot));
-    }
-    slots
-}
-
-/// The owner's keys, out of the passphrase slot.
-async fn owner_bundle(memory: &MemoryBackend) -> (Slot, KeyBundle) {
-    let credential = Credential::passphrase(PASSPHRASE);
-    for (_, slot) in slots(memory).await {
-        if let Some(secret) = slot.kind.secret(&credential).unwrap() {
-            let bundle = slot.open(&secret).unwrap().unwrap();
-            return (slot, bundle);
-        }
-    }
-    panic!("no passphrase slot")
 }
 
 async fn config_of(memory: &MemoryBackend) -> (sign::Signed, Config) {
@@ -184,43 +157,6 @@ async fn another_format_version_or_an_unknown_feature_is_unsupported_and_says_so
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         assert!(error.to_string().contains("newer Backstay"), "{error}");
     }
-}
-
-/// A second record of the chain that lets these keys in too.
-async fn admit(memory: &MemoryBackend, share: &KeyBundle) {
-    let (slot, bundle) = owner_bundle(memory).await;
-    let first = memory.get(&key("chain/0")).await.unwrap();
-    let entry = |capability, signer| RosterEntry { slot: slot.id, capability, recipient: slot.recipient, signer };
-    let record = ChainRecord {
-        number: 1,
-        previous: ObjectHash(*blake3::hash(&first).as_bytes()),
-        time: 0,
-        change: Change::Keys(KeysRecord {
-            epoch: 0,
-            roster: vec![entry(Capability::Owner, bundle.signer()), entry(share.capability, share.signer())],
-            former: Vec::new(),
-            reader_features: Vec::new(),
-            writer_features: Vec::new(),
-            collector_features: Vec::new(),
-        }),
-        folded: None,
-        keys: None,
-    };
-    let name = key("chain/1");
-    let body = format::encode(&record).unwrap();
-    let signer = bundle.owner_signing_key().unwrap();
-    let domain = Domain { repository: slot.repository, epoch: 0 };
-    let signed = sign::sign(&signer, ObjectType::Chain, &domain, &name, body);
-    let keyring = Keyring::new(slot.repository, bundle.clone(), 0);
-    let sealed = envelope::seal(
-        &keyring.current_epoch().unwrap().structure,
-        &keyring.domain(0),
-        ObjectType::Chain,
-        name.as_str().as_bytes(),
-        &format::encode(&signed).unwrap(),
-        &Context::default(),
-    );
-    memory.put(&name, sealed.unwrap().into(), PutMode::Create).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{backup, check, completions, diff, init, points, restore, show, stats};
+use crate::commands::{backup, check, completions, diff, forget, hold, init, points, restore, show, stats};
 
 const HELP: &str = "\
 Examples:
@@ -74,6 +74,9 @@ pub enum Command {
     Restore(Box<restore::Restore>),
     Check(check::Check),
     Diff(diff::Diff),
+    Forget(Box<forget::Forget>),
+    Hold(hold::HoldArgs),
+    Release(hold::ReleaseArgs),
     Stats(stats::Stats),
     Completions(completions::Completions),
 }

@@ -23,9 +23,46 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).ok_or_else(|| format!("{text:?} is too much"))
 }
 
+/// Reads `36h`, `14d`, `8w`; gives seconds. A day has 24 hours. Months differ, so they are none.
+pub fn parse_span(text: &str) -> Result<u64, String> {
+    let bad = || format!("{text:?} is no span of time; write 36h, 14d or 8w");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(bad)?;
+    let seconds: u64 = match unit {
+        "h" => 3_600,
+        "d" => 86_400,
+        "w" => 604_800,
+        _ => return Err(bad()),
+    };
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    number.checked_mul(seconds).filter(|seconds| *seconds > 0).ok_or_else(bad)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_are_read_as_the_manual_says() {
+        for (text, seconds) in [("1h", 3600), ("36h", 129_600), ("14d", 1_209_600), ("8w", 4_838_400)] {
+            assert_eq!(parse_span(text), Ok(seconds), "{text}");
+        }
+        for bad in [
+            "",
+            "d",
+            "14",
+            "0d",
+            "-1d",
+            "1.5d",
+            "1m",
+            "2 d",
+            "1D",
+            "99999999999999999999d",
+            "18446744073709551615w",
+            "1é",
+        ] {
+            assert!(parse_span(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn sizes_are_read_as_the_manual_says() {

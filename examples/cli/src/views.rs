@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use backstay::{AttachmentRecord, Consistency, DiskRecord, ReadMethod, RestorePoint, StreamRecord};
+use backstay::{AttachmentRecord, Consistency, DiskRecord, ReadMethod, RestorePoint, StreamRecord, repository::Hold};
 use serde::Serialize;
 
 /// A restore point.
@@ -17,6 +17,7 @@ pub struct PointView<'a> {
     pub method: &'static str,
     pub consistency: Consistency,
     pub labels: &'a BTreeMap<String, String>,
+    pub hold: Option<&'a Hold>,
     pub disks: Vec<DiskView<'a>>,
     pub streams: &'a [StreamRecord],
     pub attachments: &'a [AttachmentRecord],
@@ -37,7 +38,7 @@ pub struct DiskView<'a> {
 }
 
 impl<'a> PointView<'a> {
-    pub fn new(point: &'a RestorePoint) -> Self {
+    pub fn new(point: &'a RestorePoint, hold: Option<&'a Hold>) -> Self {
         Self {
             id: point.id.to_string(),
             workload: point.workload.id.as_str(),
@@ -48,6 +49,7 @@ impl<'a> PointView<'a> {
             method: method(point),
             consistency: point.consistency,
             labels: &point.labels,
+            hold,
             disks: point.disks.iter().map(DiskView::new).collect(),
             streams: &point.streams,
             attachments: &point.attachments,
@@ -84,4 +86,9 @@ fn method(point: &RestorePoint) -> &'static str {
 /// A time without its nanoseconds, for eyes.
 pub fn short_time(time: &str) -> String {
     time.get(..19).unwrap_or(time).replace('T', " ")
+}
+
+/// A hold, for eyes.
+pub fn hold_text(hold: &Hold) -> &str {
+    if hold.reason.is_empty() { "yes" } else { &hold.reason }
 }

@@ -30,19 +30,19 @@ pub struct Candidate {
     pub time: Timestamp,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
-    /// Whether somebody said that it must stay: a hold, a lock.
-    pub pinned: bool,
+    /// Why somebody said that it must stay, when somebody did; may be empty.
+    pub hold: Option<String>,
 }
 
 impl From<&RestorePoint> for Candidate {
-    /// Not pinned.
+    /// On hold if its own label says so; of holds that were set or lifted later the repository knows.
     fn from(point: &RestorePoint) -> Self {
         Self {
             id: point.id,
             workload: point.workload.id.clone(),
             time: point.time,
             labels: point.labels.clone(),
-            pinned: false,
+            hold: point.hold_label().map(str::to_owned),
         }
     }
 }
@@ -70,6 +70,8 @@ impl Decision {
 
 /// Decides about every point, ordered by workload and then newest first (points of one moment by rising id). The order
 /// they come in and the time it is do not matter.
+///
+/// A point that is left out, because it cannot be read, never makes another one go: whatever is kept with it is kept without it.
 ///
 /// [`backstay_core::ErrorKind::InvalidInput`] when a label of the rules is not `key=value`.
 pub fn plan_retention(points: &[Candidate], rules: &Retention, zone: &Zone) -> Result<Vec<Decision>> {
@@ -101,7 +103,7 @@ impl<'a> Plan<'a> {
     }
 
     fn decide(mut self) -> Vec<Decision> {
-        self.keep_each(|_, point| point.pinned.then_some(Reason::Pinned));
+        self.keep_each(|_, point| point.hold.clone().map(|reason| Reason::Hold { reason }));
         if *self.rules == Retention::default() {
             self.keep_each(|_, _| Some(Reason::NoRules));
         }

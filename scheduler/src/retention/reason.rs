@@ -10,7 +10,10 @@ use serde::{Deserialize, Serialize};
 #[non_exhaustive]
 pub enum Reason {
     /// Somebody said so.
-    Pinned,
+    Hold {
+        /// What they wrote; may be empty.
+        reason: String,
+    },
     /// There are no rules, and no rules keep everything.
     NoRules,
     /// One of the newest.
@@ -46,12 +49,25 @@ pub enum Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pinned => f.write_str("pinned"),
+            Self::Hold { reason } if reason.is_empty() => f.write_str("on hold"),
+            Self::Hold { reason } => write!(f, "on hold ({reason})"),
             Self::NoRules => f.write_str("no rules, so that everything is kept"),
             Self::Last { number, of } => write!(f, "last {number} of {of}"),
             Self::Newest { period, name, number, of } => write!(f, "{period} {number} of {of} ({name})"),
-            Self::Within { seconds } => write!(f, "within {seconds} s of the newest"),
+            Self::Within { seconds } => write!(f, "within {} of the newest", Span(*seconds)),
             Self::Label { label } => write!(f, "label {label}"),
         }
+    }
+}
+
+/// Seconds in the largest unit that goes into them.
+struct Span(u64);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [(604_800, "w"), (86_400, "d"), (3_600, "h"), (1, "s")];
+        let (seconds, unit) =
+            units.into_iter().find(|(seconds, _)| self.0.is_multiple_of(*seconds)).unwrap_or((1, "s"));
+        write!(f, "{} {unit}", self.0 / seconds)
     }
 }

@@ -8,7 +8,7 @@ fn candidate(id: u8, time: &str) -> Candidate {
         workload: WorkloadId::new("web").unwrap(),
         time: time.parse().unwrap(),
         labels: BTreeMap::new(),
-        pinned: false,
+        hold: None,
     }
 }
 
@@ -66,6 +66,23 @@ fn the_hour_that_comes_twice_in_autumn_is_two_hours() {
 }
 
 #[test]
+fn clocks_of_odd_steps_and_skipped_days_are_followed() {
+    // Lord Howe goes back by half an hour: 01:30 to 02:00 comes twice on 2026-04-05, and its halves differ in their offset.
+    let points = candidates(&["2026-04-04T15:10:00Z", "2026-04-04T14:40:00Z", "2026-04-04T14:10:00Z"]);
+    assert_eq!(kept(&points, &Retention::default().hourly(9), "Australia/Lord_Howe"), [1, 2], "01:40 twice, and 01:10");
+    // In Berlin, 2026-03-29 has no hour from 2 to 3: 01:30 and 03:30 lie one hour apart.
+    let points = candidates(&["2026-03-29T01:30:00Z", "2026-03-29T00:30:00Z", "2026-03-28T23:30:00Z"]);
+    assert_eq!(kept(&points, &Retention::default().hourly(2), "Europe/Berlin"), [1, 2]);
+    assert_eq!(kept(&points, &Retention::default().daily(9), "Europe/Berlin"), [1], "a day of 23 hours is one day");
+    // Samoa had no 2011-12-30.
+    let points = candidates(&["2011-12-30T11:00:00Z", "2011-12-30T09:00:00Z"]);
+    assert_eq!(kept(&points, &Retention::default().daily(9), "Pacific/Apia"), [1, 2]);
+    let plan = plan_retention(&points, &Retention::default().daily(9), &"Pacific/Apia".parse().unwrap()).unwrap();
+    assert_eq!(plan[0].kept_by[0].to_string(), "daily 1 of 9 (2011-12-31)");
+    assert_eq!(plan[1].kept_by[0].to_string(), "daily 2 of 9 (2011-12-29)");
+}
+
+#[test]
 fn weeks_are_iso_weeks_and_cross_the_year() {
     // Thursday 2026-12-31 and Friday 2027-01-01 lie in week 53 of 2026.
     let points = candidates(&["2027-01-01T12:00:00Z", "2026-12-31T12:00:00Z", "2026-12-27T12:00:00Z"]);
@@ -85,12 +102,15 @@ fn within_counts_back_from_the_newest_point_and_not_from_today() {
 }
 
 #[test]
-fn labels_and_pins_keep_whatever_the_rules_say() {
+fn labels_and_holds_keep_whatever_the_rules_say() {
     let mut points = candidates(&["2026-01-03T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z"]);
     points[1].labels.insert("release".into(), "v1=final".into());
-    points[2].pinned = true;
+    points[2].hold = Some("audit".into());
     let rules = Retention::default().last(1).labels(vec!["release=v1=final".into()]);
     assert_eq!(kept(&points, &rules, "UTC"), [1, 2, 3]);
+    let plan = plan_retention(&points, &rules, &Zone::utc()).unwrap();
+    let why: Vec<_> = plan.iter().map(|point| point.kept_by[0].to_string()).collect();
+    assert_eq!(why, ["last 1 of 1", "label release=v1=final", "on hold (audit)"]);
     let other = Retention::default().last(1).labels(vec!["release=v2".into()]);
     assert_eq!(kept(&points, &other, "UTC"), [1, 3]);
     let wrong = plan_retention(&points, &Retention::default().labels(vec!["release".into()]), &Zone::utc());
@@ -114,13 +134,16 @@ fn an_unknown_zone_is_refused_with_an_example() {
 fn any_points() -> impl Strategy<Value = Vec<Candidate>> {
     let point = (any::<[u8; 16]>(), 0i64..100_000_000, any::<bool>(), 0u8..10, 0u8..3);
     prop::collection::vec(point, 0..60).prop_map(|points| {
-        let make = |(id, seconds, labelled, pinned, workload): ([u8; 16], i64, bool, u8, u8)| Candidate {
+        let make = |(id, seconds, labelled, hold, workload): ([u8; 16], i64, bool, u8, u8)| Candidate {
             id: RestorePointId::from_bytes(id),
             workload: WorkloadId::new(format!("w{workload}")).unwrap(),
             // From the first of January 2025 on, past many changes of clocks.
             time: Timestamp::from_nanos(1_735_689_600_000_000_000).plus_seconds(seconds),
-            labels: labelled.then(|| ("keep".to_owned(), "yes".to_owned())).into_iter().collect(),
-            pinned: pinned == 0,
+            labels: BTreeMap::from_iter([
+                ("keep".to_owned(), if labelled { "yes" } else { "no" }.to_owned()),
+                ("group".to_owned(), (id[0] % 4).to_string()),
+            ]),
+            hold: (hold == 0).then(String::new),
         };
         points.into_iter().map(make).collect()
     })
@@ -155,7 +178,7 @@ proptest! {
         reversed.reverse();
         prop_assert_eq!(&plan, &plan_retention(&reversed, &rules, &zone).unwrap());
         for point in &points {
-            prop_assert!(!point.pinned || ids(&plan).contains(&point.id));
+            prop_assert!(point.hold.is_none() || ids(&plan).contains(&point.id));
         }
     }
 
@@ -178,9 +201,47 @@ proptest! {
             rules.clone().monthly(rules.monthly + more),
             rules.clone().yearly(rules.yearly + more),
             rules.clone().within_seconds(rules.within_seconds + u64::from(more)),
+            rules.clone().labels([&rules.labels[..], &["group=1".to_owned()]].concat()),
         ];
         for rules in generous {
             prop_assert!(ids(&plan_retention(&points, &rules, &zone).unwrap()).is_superset(&before));
+        }
+    }
+
+    #[test]
+    fn a_point_that_cannot_be_read_never_makes_another_one_go(points in any_points(), lost in prop::collection::vec(any::<bool>(), 60), rules in any_rules(), zone in any_zone()) {
+        let before = ids(&plan_retention(&points, &rules, &zone).unwrap());
+        let readable: Vec<_> = points.iter().zip(lost).filter(|(_, lost)| !lost).map(|(point, _)| point.clone()).collect();
+        let after = ids(&plan_retention(&readable, &rules, &zone).unwrap());
+        prop_assert!(readable.iter().all(|point| !before.contains(&point.id) || after.contains(&point.id)));
+    }
+
+    #[test]
+    fn whatever_one_rule_keeps_is_kept_by_all_rules_together(points in any_points(), rules in any_rules(), zone in any_zone()) {
+        let together = ids(&plan_retention(&points, &rules, &zone).unwrap());
+        let none = Retention::default;
+        let alone = [
+            none().last(rules.last),
+            none().hourly(rules.hourly),
+            none().daily(rules.daily),
+            none().weekly(rules.weekly),
+            none().monthly(rules.monthly),
+            none().yearly(rules.yearly),
+            none().within_seconds(rules.within_seconds),
+            none().labels(rules.labels.clone()),
+        ];
+        for rule in alone.into_iter().filter(|rule| *rule != none()) {
+            prop_assert!(together.is_superset(&ids(&plan_retention(&points, &rule, &zone).unwrap())));
+        }
+    }
+
+    #[test]
+    fn a_workload_is_decided_as_if_it_were_alone(points in any_points(), rules in any_rules(), zone in any_zone()) {
+        let together = plan_retention(&points, &rules, &zone).unwrap();
+        for name in ["w0", "w1", "w2"] {
+            let own: Vec<_> = points.iter().filter(|point| point.workload.as_str() == name).cloned().collect();
+            let of_it: Vec<_> = together.iter().filter(|point| point.workload.as_str() == name).cloned().collect();
+            prop_assert_eq!(plan_retention(&own, &rules, &zone).unwrap(), of_it);
         }
     }
 
@@ -189,7 +250,7 @@ proptest! {
         let plan = plan_retention(&points, &Retention::default().daily(daily), &zone).unwrap();
         for of_one in plan.chunk_by(|a, b| a.workload == b.workload) {
             prop_assert!(of_one[0].keep());
-            let by_day = of_one.iter().filter(|point| point.kept_by.iter().any(|why| *why != Reason::Pinned));
+            let by_day = of_one.iter().filter(|point| point.kept_by.iter().any(|why| !matches!(why, Reason::Hold { .. })));
             prop_assert!(by_day.count() <= daily as usize);
         }
     }

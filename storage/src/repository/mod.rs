@@ -19,6 +19,8 @@ mod check;
 mod collect;
 mod compress;
 mod diff;
+mod forget;
+mod hold;
 mod init;
 #[doc(hidden)]
 pub mod mutation;
@@ -40,6 +42,8 @@ pub use check::{CheckDepth, CheckReport, Finding};
 pub use collect::{PruneOptions, PruneReport, WaitingSession};
 pub use compress::Compression;
 pub use diff::DiffReport;
+pub use forget::ForgetReport;
+pub use hold::{Hold, Inventory};
 pub use init::{InitOptions, Initialized, NewSlot};
 pub use keys::{Capability, Credential, SecretKey};
 pub use points::PointSelector;

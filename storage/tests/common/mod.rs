@@ -1,8 +1,9 @@
 //! What the tests of the repository share.
 
 // Every test binary uses a part of it.
-#![allow(dead_code, clippy::unwrap_used, clippy::missing_panics_doc, missing_docs)]
+#![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::missing_panics_doc, missing_docs)]
 
+mod keys;
 mod sparse;
 
 use std::{ops::Range, sync::Arc};
@@ -19,6 +20,7 @@ use backstay_storage::{
 };
 use backstay_testkit::{SeededRandom, noise};
 
+pub use keys::{admit, owner_bundle, slots};
 pub use sparse::{Sink, Source, Sparse};
 
 pub const MIB: u64 = 1 << 20;

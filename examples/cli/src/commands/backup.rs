@@ -3,9 +3,9 @@
 use std::{path::PathBuf, sync::Arc};
 
 use backstay::{
-    BackupReport, BackupRequest, Context, DiskId, Engine, Error, ImageFormat, ImageWorkload, ImagesHypervisor,
-    ReadMethod, Repository, Result, StreamRequest, StreamSource, Workload, WorkloadId,
-    repository::{Compression, DiskOptions},
+    BackupReport, BackupRequest, Context, DiskId, Engine, Error, HOLD_LABEL, ImageFormat, ImageWorkload,
+    ImagesHypervisor, ReadMethod, Repository, Result, StreamRequest, StreamSource, Workload, WorkloadId,
+    repository::{Compression, DiskOptions, Hold},
 };
 use clap::Args;
 use serde::Serialize;
@@ -58,8 +58,8 @@ pub struct Backup {
     /// Look at no earlier point: read everything.
     #[arg(long)]
     pub full: bool,
-    /// Write something on the point; may be given again.
-    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    /// Write something on the point; may be given again. `hold` or `hold=REASON` puts it on hold.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_new_label)]
     pub labels: Vec<(String, String)>,
     /// zstd level 1 to 19, 0 for none.
     #[arg(long, value_name = "LEVEL", default_value_t = 1, value_parser = clap::value_parser!(u8).range(0..=19))]
@@ -97,7 +97,8 @@ impl Backup {
             }
         }
         app.progress.clear();
-        let point = PointView::new(&report.point);
+        let hold = Hold::of_label(&report.point);
+        let point = PointView::new(&report.point, hold.as_ref());
         let disks = report.point.disks.iter().map(crate::views::DiskView::new).collect();
         let elapsed_seconds = report.elapsed.as_secs_f64();
         let document = Document { point, elapsed_seconds, disks, warnings: app.progress.warnings() };
@@ -146,7 +147,12 @@ impl Backup {
     }
 }
 
-fn parse_label(text: &str) -> Result<(String, String), String> {
+/// A hold needs no reason.
+fn parse_new_label(text: &str) -> Result<(String, String), String> {
+    if text == HOLD_LABEL { Ok((HOLD_LABEL.to_owned(), String::new())) } else { parse_label(text) }
+}
+
+pub(super) fn parse_label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or("write it as KEY=VALUE")?;
     Ok((key.to_owned(), value.to_owned()))
 }

@@ -4,6 +4,8 @@ pub mod backup;
 pub mod check;
 pub mod completions;
 pub mod diff;
+pub mod forget;
+pub mod hold;
 pub mod init;
 pub mod points;
 pub mod restore;
@@ -29,6 +31,9 @@ pub async fn run(command: Command, app: &App) -> Result<u8> {
         Command::Restore(restore) => restore.run(app).await,
         Command::Check(check) => check.run(app).await,
         Command::Diff(diff) => diff.run(app).await,
+        Command::Forget(forget) => forget.run(app).await,
+        Command::Hold(hold) => hold.run(app).await,
+        Command::Release(release) => release.run(app).await,
         Command::Stats(stats) => stats.run(app).await,
         Command::Completions(completions) => Ok(completions.run()),
     }

@@ -8,7 +8,7 @@ use crate::{
     exit,
     output::table,
     units::bytes,
-    views::{PointView, short_time},
+    views::{PointView, hold_text, short_time},
 };
 
 const EXAMPLES: &str = "\
@@ -27,16 +27,19 @@ pub struct Points {
 
 impl Points {
     pub async fn run(self, app: &App) -> Result<u8> {
-        let mut points = app.repository().await?.points().await?;
+        let repository = app.repository().await?;
+        let mut points = repository.points().await?;
         points.retain(|point| self.workload.as_ref().is_none_or(|wanted| *wanted == point.workload.id));
-        let views: Vec<_> = points.iter().map(PointView::new).collect();
+        let holds = repository.holds(&points).await?;
+        let views: Vec<_> = points.iter().map(|point| PointView::new(point, holds.get(&point.id))).collect();
         app.output.answer(&views, || text(&views))?;
         Ok(exit::OK)
     }
 }
 
 fn text(points: &[PointView<'_>]) -> String {
-    let mut rows = table(["POINT", "TIME", "WORKLOAD", "DISKS", "SIZE", "READ", "STORED", "METHOD", "LABELS"], 3..7);
+    let mut rows =
+        table(["POINT", "TIME", "WORKLOAD", "DISKS", "SIZE", "READ", "STORED", "METHOD", "HOLD", "LABELS"], 3..7);
     for point in points {
         let labels: Vec<_> = point.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         rows.add_row([
@@ -48,6 +51,7 @@ fn text(points: &[PointView<'_>]) -> String {
             &bytes(point.read_bytes),
             &bytes(point.stored_bytes),
             point.method,
+            point.hold.map_or("", hold_text),
             &labels.join(" "),
         ]);
     }

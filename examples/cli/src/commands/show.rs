@@ -3,7 +3,13 @@
 use backstay::{Result, repository::PointSelector};
 use clap::Args;
 
-use crate::{app::App, exit, output::table, units::bytes, views::PointView};
+use crate::{
+    app::App,
+    exit,
+    output::table,
+    units::bytes,
+    views::{PointView, hold_text},
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,8 +26,10 @@ pub struct Show {
 
 impl Show {
     pub async fn run(self, app: &App) -> Result<u8> {
-        let point = app.repository().await?.point(&self.point).await?;
-        let view = PointView::new(&point);
+        let repository = app.repository().await?;
+        let point = repository.point(&self.point).await?;
+        let holds = repository.holds(std::slice::from_ref(&point)).await?;
+        let view = PointView::new(&point, holds.get(&point.id));
         app.output.answer(&view, || text(&view))?;
         Ok(exit::OK)
     }
@@ -35,6 +43,9 @@ fn text(point: &PointView<'_>) -> String {
     facts.add_row(["parent", point.parent.as_deref().unwrap_or("none")]);
     facts.add_row(["read", &format!("{} ({})", bytes(point.read_bytes), point.method)]);
     facts.add_row(["stored", &bytes(point.stored_bytes)]);
+    if let Some(hold) = point.hold {
+        facts.add_row(["hold", hold_text(hold)]);
+    }
     for (key, value) in point.labels {
         facts.add_row(["label", &format!("{key}={value}")]);
     }

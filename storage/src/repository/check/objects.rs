@@ -1,4 +1,6 @@
-//! Records that a check must look at although nobody else reads them: key slots and the openings of sessions.
+//! Records that a check must look at although few others read them: key slots, the openings of sessions, holds.
+
+use std::collections::BTreeSet;
 
 use backstay_core::{Context, Error, ErrorKind, ObjectKey, Result};
 use futures::TryStreamExt;
@@ -8,6 +10,7 @@ use crate::repository::{
     Repository,
     crypto::ObjectType,
     format::session::{SessionCheckpoint, SessionOpen},
+    hold::Says,
     keys::Slot,
     objects::object_hash,
     state::{State, session_key},
@@ -53,6 +56,13 @@ impl Repository {
                     report.note(checkpoint.await)?;
                 }
                 _ => {}
+            }
+        }
+        // Of a point's hold records the newest counts, so that the others do no harm.
+        let live: BTreeSet<_> = state.points().map(|(point, _)| *point).collect();
+        for newest in self.newest_holds(&state.chain, |point| live.contains(point)).await?.into_values() {
+            if let Says::Unreadable(error) = newest.says {
+                report.fault(error);
             }
         }
         Ok(())

@@ -55,6 +55,8 @@ pub enum ObjectType {
     Folded = 18,
     /// When a collector saw a session.
     SessionSeen = 19,
+    /// Whether a point must stay.
+    Hold = 20,
 }
 
 /// What every authenticated context begins with: which repository, which epoch, what sort of thing.

@@ -4,6 +4,7 @@
 
 pub mod chain;
 pub mod config;
+pub mod hold;
 pub mod point;
 pub mod session;
 

@@ -58,6 +58,12 @@ impl Capability {
         matches!(self, Self::Owner | Self::Keeper)
     }
 
+    /// Whether it may forget restore points, and put them on hold.
+    #[must_use]
+    pub const fn may_forget(self) -> bool {
+        !matches!(self, Self::Reader)
+    }
+
     /// Whether it may read content.
     #[must_use]
     pub const fn may_read(self) -> bool {
