@@ -130,7 +130,8 @@ impl Repository {
         let by_hash: BTreeMap<_, _> = state.committed.iter().map(|(id, session)| (session.point.0, id)).collect();
         for point in points {
             let previous = point.record.previous;
-            if previous.0 != [0; 32] && !by_hash.contains_key(&previous.0) {
+            let accounted = by_hash.contains_key(&previous.0) || state.chain.folded.gone.contains(&previous);
+            if previous.0 != [0; 32] && !accounted {
                 report.fault(
                     Error::integrity(
                         "The restore point before this one has vanished without having been forgotten: the \

@@ -26,9 +26,8 @@ const SESSION_FRAMES: u64 = 512 << 10;
 pub fn choose(state: &State, packs: &HashMap<PackId, PackUse>, options: &PruneOptions) -> Vec<PackId> {
     let dead = state.dead_packs();
     let mut used: Vec<_> = packs.iter().filter(|(id, pack)| pack.live_frames > 0 && !dead.contains(*id)).collect();
-    let total: u64 = used.iter().map(|(_, pack)| pack.frame_bytes).sum();
+    let mut total: u64 = used.iter().map(|(_, pack)| pack.frame_bytes).sum();
     let mut left: u64 = used.iter().map(|(_, pack)| pack.dead_bytes()).sum();
-    let bound = total / 100 * u64::from(options.max_unused_percent);
     // By share of dead bytes, compared without fractions.
     used.sort_by(|(a_id, a), (b_id, b)| {
         let (a_share, b_share) = (
@@ -40,10 +39,12 @@ pub fn choose(state: &State, packs: &HashMap<PackId, PackUse>, options: &PruneOp
     let (mut chosen, mut copies) = (Vec::new(), 0);
     for (id, pack) in used {
         copies += pack.live_bytes;
-        if left <= bound || pack.dead_bytes() == 0 || options.max_repack_bytes.is_some_and(|most| copies > most) {
+        let enough = u128::from(left) * 100 <= u128::from(total) * u128::from(options.max_unused_percent);
+        if enough || pack.dead_bytes() == 0 || options.max_repack_bytes.is_some_and(|most| copies > most) {
             break;
         }
         left -= pack.dead_bytes();
+        total -= pack.dead_bytes();
         chosen.push(*id);
     }
     chosen

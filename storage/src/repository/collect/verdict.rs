@@ -137,6 +137,10 @@ impl Repository {
         all_dead.extend(&dead);
         let merged = self.merge(&settled_segments, &all_dead, ctx).await?;
         let (settled, removed) = self.settle(state, &settling, held).await?;
+        let named: BTreeSet<_> = settled.iter().map(|settled| settled.summary.previous).collect();
+        let hashes = removed.iter().filter_map(|id| state.committed.get(id)).map(|committed| committed.point);
+        let mut gone: Vec<_> = old.gone.iter().copied().chain(hashes).filter(|hash| named.contains(hash)).collect();
+        gone.sort_unstable();
         let listed: BTreeSet<_> = settled.iter().map(|settled| settled.session).collect();
         let folded = FoldedState {
             floor: number,
@@ -151,6 +155,7 @@ impl Repository {
             dead_packs: merged.dead,
             replaced_segments: merged.replaced.clone(),
             open: None,
+            gone,
         };
         let named: HashSet<SegmentId> = folded.base_segments.iter().map(|base| base.id).collect();
         let newer = state.news.values().filter(|news| news.generation >= number);

@@ -149,6 +149,9 @@ pub struct FoldedState {
     /// The generation that was opened and not closed yet.
     #[n(6)]
     pub open: Option<OpenGeneration>,
+    /// Hashes of removed points that a settled one names as the one before it: so that a point which vanished otherwise shows.
+    #[n(7)]
+    pub gone: Vec<ObjectHash>,
 }
 
 /// A generation between its opening and its verdict.
