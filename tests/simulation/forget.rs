@@ -9,11 +9,11 @@ use backstay_storage::{
     },
 };
 
-use crate::{actor::Handle, template::Key};
+use crate::{actor::Handle, programs, template::Key};
 
 /// Forgets one of the points there are.
 pub async fn one(handle: &Handle, repository: &Repository, key: Key) -> Result<()> {
-    let points = repository.points().await?;
+    let points = programs::list(handle, repository).await?;
     if points.is_empty() {
         return Ok(());
     }

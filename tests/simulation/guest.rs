@@ -60,7 +60,7 @@ fn patterned(seed: u64) -> Vec<u8> {
     let random = SeededRandom::new(derive(seed, "block", 0));
     let mut block = MARK.to_vec();
     // Some compress and some do not.
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         while block.len() < BLOCK {
             block.extend_from_slice(&random.next().to_le_bytes());
         }

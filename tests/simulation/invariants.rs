@@ -2,13 +2,21 @@
 
 use std::sync::Arc;
 
-use backstay_core::{Context, Result};
+use backstay_core::{Context, RestorePoint, RestorePointId, Result};
 use backstay_storage::{Repository, repository::CheckDepth};
 
-use crate::{actor::quiet_context, call::Call, guest, programs, template::Key, world::World};
+use crate::{actor::quiet_context, call::Call, guest, inspect, programs, template::Key, world::World};
 
 /// After an operation that has changed the store: what it may not have broken.
 pub async fn after(world: &Arc<World>, call: &Call) {
+    if call.operation == backstay_storage::Operation::Put
+        && let Some(key) = &call.key
+    {
+        match inspect::event(world, key).await {
+            Ok(event) => event.into_iter().for_each(|event| world.reached(event)),
+            Err(error) => world.fail(format!("{call} put what cannot be read: {error:?}")),
+        }
+    }
     let content = ["packs", "meta", "index", "points"];
     let deleted = call.operation == backstay_storage::Operation::Delete;
     if deleted && content.iter().any(|folder| call.below(folder)) {
@@ -49,6 +57,8 @@ async fn everything(world: &Arc<World>) -> Result<()> {
         }
     }
     promises_are_kept(world, &points);
+    let given_up = inspect::given_up(world).await?;
+    nothing_comes_of(world, &points, &given_up);
     for fault in structure_faults(world, &ctx).await? {
         world.fail(format!("A check at the end found {fault}"));
     }
@@ -57,21 +67,35 @@ async fn everything(world: &Arc<World>) -> Result<()> {
 }
 
 /// Who was told of success finds its point; who was told of failure for certain does not.
-fn promises_are_kept(world: &World, points: &[backstay_core::RestorePoint]) {
+fn promises_are_kept(world: &World, points: &[RestorePoint]) {
     let model = world.model();
-    let mut broken = Vec::new();
+    let mut broken: Vec<_> = model.missing(&model.promised(), points).into_iter().collect();
     for (session, attempts) in &model.attempts {
         let there = points.iter().any(|point| point.id == *session);
-        let told = attempts.iter().any(|attempt| attempt.ended == Some(Ok(())));
-        if told && !there && !model.forgotten.contains(session) {
-            broken.push(format!("Point {} was committed and is not there", session.short()));
-        }
         if there && attempts.iter().all(|attempt| attempt.failed_for_certain()) {
             broken.push(format!("Point {} is there and its commit failed for certain", session.short()));
         }
     }
     drop(model);
     broken.into_iter().for_each(|text| world.fail(text));
+}
+
+/// A session that was fenced or given up is a point for nobody, and nobody was told otherwise.
+fn nothing_comes_of(world: &World, points: &[RestorePoint], given_up: &[RestorePointId]) {
+    let told: Vec<_> = {
+        let model = world.model();
+        let told = |session: &&RestorePointId| {
+            let attempts = model.attempts.get(session);
+            attempts.is_some_and(|attempts| attempts.iter().any(|attempt| attempt.ended == Some(Ok(()))))
+        };
+        given_up.iter().filter(told).copied().collect()
+    };
+    for session in told {
+        world.fail(format!("Somebody was told that {} is committed and its outcome is another", session.short()));
+    }
+    if let Some(point) = points.iter().find(|point| given_up.contains(&point.id)) {
+        world.fail(format!("Point {} is listed and its session was ended without it", point.id.short()));
+    }
 }
 
 /// No object shows what a guest holds, nor names; packs have rounded sizes.
@@ -88,7 +112,7 @@ fn nothing_shows(world: &World) {
             world.fail(format!("{key} has {} bytes: its size tells what is in it", body.len()));
         }
         // Looking through every byte of every run would take longer than the run.
-        if world.settings.seed % 16 == 0 && needles.iter().any(|needle| holds(&body, needle)) {
+        if world.settings.seed.is_multiple_of(16) && needles.iter().any(|needle| holds(&body, needle)) {
             world.fail(format!("{key} shows what should be sealed"));
         }
     }

@@ -8,6 +8,7 @@ mod call;
 mod fault;
 mod forget;
 mod guest;
+mod inspect;
 mod invariants;
 mod model;
 mod options;
@@ -34,13 +35,32 @@ use scenario::Outcome;
 use search::{SMALL, Small};
 use stats::Stats;
 use template::Template;
+use world::Lie;
+
+/// Runs in which each lie of a store must be noticed.
+const LYING_SEEDS: u64 = 400;
 
 fn main() -> ExitCode {
     let Some(options) = Options::from_arguments() else { return ExitCode::SUCCESS };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let template = Arc::new(runtime.block_on(Template::make()).expect("a repository in memory can be made"));
     let kept = if options.seeds > 0 { random_runs(&options, &template) } else { true };
+    let kept = kept && (!options.all_events || lies_are_noticed(&options, &template));
     if kept && search_runs(&options, &template) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether a store that breaks a promise is caught: otherwise no run proves anything.
+fn lies_are_noticed(options: &Options, template: &Arc<Template>) -> bool {
+    let noticed = |lie: &Lie| {
+        let caught = (0..LYING_SEEDS)
+            .find_map(|seed| Some((seed, scenario::random(template, options.first + seed, Some(*lie)).failure?)));
+        match &caught {
+            Some((seed, failure)) => println!("{lie:?} is noticed at seed {seed}: {failure:.90}"),
+            None => println!("{lie:?} is not noticed in {LYING_SEEDS} runs: the simulation is blind"),
+        }
+        caught.is_some()
+    };
+    Lie::ALL.iter().all(noticed)
 }
 
 /// The search of all small scenarios, dealt out to all cores. True when every promise was kept.
@@ -86,8 +106,8 @@ fn random_runs(options: &Options, template: &Arc<Template>) -> bool {
                     if seed >= end || failed.load(Ordering::Relaxed) {
                         return;
                     }
-                    let outcome = scenario::random(template, seed);
-                    let again = (seed % options.replay == 0).then(|| scenario::random(template, seed));
+                    let outcome = scenario::random(template, seed, None);
+                    let again = (seed % options.replay == 0).then(|| scenario::random(template, seed, None));
                     if let Some(text) = judge(seed, &outcome, again.as_ref(), options) {
                         // One tale at a time, and only the first.
                         let mut stats = stats.lock().expect("no thread panics with the lock");

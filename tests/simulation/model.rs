@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use backstay_core::{ErrorKind, RestorePointId};
+use backstay_core::{ErrorKind, RestorePoint, RestorePointId};
 
 /// The bytes of every disk of a point.
 pub type Content = BTreeMap<String, Arc<Vec<u8>>>;
@@ -32,6 +32,8 @@ pub struct Model {
     pub attempts: BTreeMap<RestorePointId, Vec<Attempt>>,
     /// Points that somebody has tried to forget.
     pub forgotten: BTreeSet<RestorePointId>,
+    /// Points that somebody has seen in a list.
+    pub seen: BTreeSet<RestorePointId>,
 }
 
 impl Model {
@@ -47,6 +49,20 @@ impl Model {
         if let Some(attempt) = attempts.iter_mut().find(|attempt| attempt.actor == actor) {
             attempt.ended = Some(how);
         }
+    }
+
+    /// Points that a list that begins now must show.
+    pub fn promised(&self) -> Vec<RestorePointId> {
+        let told = |attempts: &Vec<Attempt>| attempts.iter().any(|attempt| attempt.ended == Some(Ok(())));
+        let told = self.attempts.iter().filter(|(_, attempts)| told(attempts)).map(|(session, _)| session);
+        told.chain(&self.seen).filter(|session| !self.forgotten.contains(session)).copied().collect()
+    }
+
+    /// What a list fails to show of what was promised when it began.
+    pub fn missing(&self, promised: &[RestorePointId], listed: &[RestorePoint]) -> Option<String> {
+        let there = |session: &RestorePointId| listed.iter().any(|point| point.id == *session);
+        let missing = promised.iter().find(|session| !there(session) && !self.forgotten.contains(session))?;
+        Some(format!("Point {} was committed and is not listed", missing.short()))
     }
 
     /// What is wrong with a point of this content, if anything.

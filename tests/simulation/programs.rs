@@ -138,8 +138,22 @@ pub fn reader(key: Key, rounds: u64) -> Program {
     })
 }
 
-async fn restore_one(handle: &Handle, repository: &Repository) -> Result<()> {
+/// The points there are; all that were promised must be among them.
+pub async fn list(handle: &Handle, repository: &Repository) -> Result<Vec<RestorePoint>> {
+    // A clone is told again what its original was told long ago.
+    let again = handle.world.replaying(handle.actor);
+    let promised = if again { Vec::new() } else { handle.world.model().promised() };
     let points = repository.points().await?;
+    let missing = handle.world.model().missing(&promised, &points);
+    if let Some(missing) = missing {
+        handle.world.fail(missing);
+    }
+    handle.world.model().seen.extend(points.iter().map(|point| point.id));
+    Ok(points)
+}
+
+async fn restore_one(handle: &Handle, repository: &Repository) -> Result<()> {
+    let points = list(handle, repository).await?;
     if points.is_empty() {
         return Ok(());
     }

@@ -10,7 +10,7 @@ use crate::{
     invariants, programs,
     search::Choice,
     template::{Key, Template},
-    world::{Settings, World},
+    world::{Lie, Settings, World},
 };
 
 const WORKLOADS: [&str; 3] = ["web", "db", "mail"];
@@ -35,16 +35,11 @@ impl Outcome {
 }
 
 /// Runs the actors of a seed.
-pub fn random(template: &Arc<Template>, seed: u64) -> Outcome {
+pub fn random(template: &Arc<Template>, seed: u64, lie: Option<Lie>) -> Outcome {
     let draw = SeededRandom::new(derive(seed, "scenario", 0));
     let per_10_000 = [0, 20, 80, 250][draw.below(4) as usize];
-    let settings = Settings {
-        seed,
-        rates: Rates { per_10_000, clones: 1 + draw.below(2) },
-        search: None,
-        stale_listings: 0,
-        max_steps: 50_000,
-    };
+    let settings =
+        Settings { seed, rates: Rates { per_10_000, clones: 1 + draw.below(2) }, search: None, lie, max_steps: 50_000 };
     let before =
         (0..draw.below(3)).map(|at| Before { key: Key::WriterA, workload: WORKLOADS[at as usize / 2], now: at });
     run(template, settings, before.collect(), cast(seed, &draw))

@@ -307,7 +307,8 @@ impl World {
 fn replaying(state: &mut State) -> Option<Next> {
     let id = state.actors.iter().position(|actor| actor.replay.is_some())?;
     let actor = &mut state.actors[id];
-    let Some(told) = actor.replay.as_ref().and_then(|replay| replay.told.front()) else {
+    let next = actor.replay.as_ref().and_then(|replay| replay.told.front());
+    let Some(label) = next.map(|told| told.label.clone()) else {
         let replay = actor.replay.take()?;
         if let Some(seed) = replay.fresh {
             actor.streams.random.switch(seed);
@@ -315,7 +316,9 @@ fn replaying(state: &mut State) -> Option<Next> {
         actor.streams.decide.switch(derive(actor.spec.seed, "decisions of a clone", actor.incarnation));
         return replaying(state);
     };
-    let here = state.waiting.iter().position(|waiting| waiting.actor == id && waiting.label == told.label);
+    // What it has given up by now its original has asked for, and the store has heard of it then.
+    state.waiting.retain(|waiting| waiting.actor != id || !waiting.tell.is_closed());
+    let here = state.waiting.iter().position(|waiting| waiting.actor == id && waiting.label == label);
     Some(here.map_or(Next::Wait(None), Next::Replay))
 }
 

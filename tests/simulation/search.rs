@@ -136,7 +136,7 @@ impl Small {
             seed: 0,
             rates: Rates::default(),
             search: Some(Search { prefix, deletes: self.deletes }),
-            stale_listings: 0,
+            lie: None,
             max_steps: 5_000,
         };
         let before = self.before.iter().map(|&(key, workload, now)| Before { key, workload, now }).collect();

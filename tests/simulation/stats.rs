@@ -19,6 +19,8 @@ const EXPECTED: &[&str] = &[
     "forget",
     "given up",
     "incremental",
+    "outcome: aborted",
+    "outcome: commit",
     "request after its process",
     "restore",
 ];

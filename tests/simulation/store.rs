@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 
 use crate::{
     call::{Call, Reply},
-    world::World,
+    world::{Lie, World},
 };
 
 /// One handle for each incarnation of an actor.
@@ -63,7 +63,7 @@ impl StorageBackend for SimStore {
     }
 
     fn capabilities(&self) -> BackendCapabilities {
-        BackendCapabilities::new(true, self.world.settings.stale_listings == 0)
+        BackendCapabilities::new(true, self.world.settings.lie != Some(Lie::StaleListings))
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<()> {

@@ -37,6 +37,7 @@ pub enum Key {
 /// A repository without points, and the keys to it.
 pub struct Template {
     pub memory: MemoryBackend,
+    pub repository: [u8; 16],
     bundles: [KeyBundle; 5],
 }
 
@@ -55,7 +56,7 @@ impl Template {
         let bundles = [owner, a, b, reader, keeper];
         let repository = made.repository.config().repository;
         authorise(&memory, repository, &slot, &bundles, &ctx).await?;
-        Ok(Self { memory: memory.fork(), bundles })
+        Ok(Self { memory: memory.fork(), repository, bundles })
     }
 
     pub fn bundle(&self, key: Key) -> KeyBundle {

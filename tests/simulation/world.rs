@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use backstay_core::PutMode;
 use backstay_storage::MemoryBackend;
 use backstay_testkit::SeededRandom;
 use tokio::{
@@ -34,6 +35,26 @@ pub struct Search {
     pub deletes: bool,
 }
 
+/// A promise that the store does not keep: for the proof that the simulation notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lie {
+    /// Listings leave out the newest puts.
+    StaleListings,
+    /// Put-if-absent replaces what is there.
+    Overwrites,
+    /// Now and then a put is acknowledged and lost.
+    LosesPuts,
+    /// Now and then a pack vanishes, as a wrong delete would make it.
+    DropsPacks,
+}
+
+impl Lie {
+    pub const ALL: [Self; 4] = [Self::StaleListings, Self::Overwrites, Self::LosesPuts, Self::DropsPacks];
+}
+
+/// Puts that a stale listing leaves out.
+const STALE_PUTS: usize = 6;
+
 /// What a run is.
 pub struct Settings {
     pub seed: u64,
@@ -41,8 +62,8 @@ pub struct Settings {
     pub rates: Rates,
     /// For a search; none for a random run.
     pub search: Option<Search>,
-    /// Listings leave out the newest so many puts. 0: they are linearizable.
-    pub stale_listings: usize,
+    /// How the store breaks its promises.
+    pub lie: Option<Lie>,
     /// Operations after which a run is one that never ends.
     pub max_steps: u64,
 }
@@ -200,17 +221,26 @@ impl World {
 
     /// The store does it now.
     pub fn take_effect(&self, state: &mut State, call: &Call) -> Reply {
-        let mut reply = call.apply(&self.store);
-        if self.settings.stale_listings > 0 {
-            match &mut reply {
-                Reply::Done if call.creates() => state.newest.extend(call.key.clone()),
-                Reply::Listing(entries) => {
-                    let hidden = state.newest.iter().rev().take(self.settings.stale_listings);
-                    let hidden: Vec<_> = hidden.collect();
-                    entries.retain(|entry| !hidden.contains(&&entry.key));
-                }
-                _ => {}
+        let Some(lie) = self.settings.lie else { return call.apply(&self.store) };
+        match lie {
+            Lie::Overwrites if call.creates() => {
+                return Call { mode: PutMode::Replace, ..call.clone() }.apply(&self.store);
             }
+            Lie::LosesPuts if call.creates() && state.random.below(100) == 0 => return Reply::Done,
+            _ => {}
+        }
+        let mut reply = call.apply(&self.store);
+        match (lie, &mut reply) {
+            (Lie::StaleListings, Reply::Done) if call.creates() => state.newest.extend(call.key.clone()),
+            (Lie::StaleListings, Reply::Listing(entries)) => {
+                let hidden: Vec<_> = state.newest.iter().rev().take(STALE_PUTS).collect();
+                entries.retain(|entry| !hidden.contains(&&entry.key));
+            }
+            (Lie::DropsPacks, Reply::Done) if call.below("packs") && state.random.below(8) == 0 => {
+                let vanishes = call.key.clone();
+                drop(Call::new(backstay_storage::Operation::Delete, vanishes.as_ref()).apply(&self.store));
+            }
+            _ => {}
         }
         reply
     }
@@ -224,6 +254,11 @@ impl World {
         let now = again.unwrap_or(START_NANOS + actor.spec.skew * 1_000_000_000 + elapsed);
         actor.clock.push(now);
         now
+    }
+
+    /// Whether this is a clone on its way to where its original was.
+    pub fn replaying(&self, actor: usize) -> bool {
+        self.state().actors[actor].replay.is_some()
     }
 
     pub fn elapsed_millis(&self) -> u128 {
