@@ -5,7 +5,7 @@ use std::sync::Arc;
 use backstay_core::{Context, RestorePoint, RestorePointId, Result};
 use backstay_storage::{Repository, repository::CheckDepth};
 
-use crate::{actor::quiet_context, call::Call, guest, inspect, programs, template::Key, world::World};
+use crate::{actor::quiet_context, call::Call, collector, guest, inspect, programs, template::Key, world::World};
 
 /// After an operation that has changed the store: what it may not have broken.
 pub async fn after(world: &Arc<World>, call: &Call) {
@@ -63,6 +63,17 @@ async fn everything(world: &Arc<World>) -> Result<()> {
         world.fail(format!("A check at the end found {fault}"));
     }
     nothing_shows(world);
+    let store = Arc::new(world.store.fork());
+    let owner = Repository::open_with_bundle(store.clone(), world.template.bundle(Key::Owner)).await?;
+    collector::nothing_is_left(world, &owner, &store, &ctx).await?;
+    let reader = Repository::open_with_bundle(store, world.template.bundle(Key::Reader)).await?;
+    for point in &points {
+        let restored = programs::restore(&reader, point, &ctx).await?;
+        let wrong = world.model().refutes(point.id, &restored);
+        if let Some(wrong) = wrong {
+            world.fail(format!("After pruning, {wrong}"));
+        }
+    }
     Ok(())
 }
 

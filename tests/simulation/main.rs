@@ -5,6 +5,7 @@
 
 mod actor;
 mod call;
+mod collector;
 mod fault;
 mod forget;
 mod guest;

@@ -1,6 +1,6 @@
 //! What actors do: programs against the public interface, as processes of users are.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use backstay_core::{Context, DiskId, Error, ErrorKind, RestorePoint, Result, Workload, WorkloadId, WriteOrder};
 use backstay_storage::{
@@ -13,7 +13,7 @@ use futures::FutureExt;
 
 use crate::{
     actor::{Handle, Program, derive, quiet_context},
-    forget, guest,
+    collector, forget, guest,
     model::Content,
     template::Key,
     world::World,
@@ -69,6 +69,8 @@ pub fn writer(key: Key, workload: &'static str, rounds: u64) -> Program {
 async fn back_up(handle: &Handle, repository: &Repository, workload: &str) -> Result<()> {
     let options = SessionOptions::default()
         .full(handle.percent(10))
+        .resume(handle.percent(40))
+        .checkpoints(1, Duration::from_secs(if handle.percent(30) { 0 } else { 3600 }))
         .labels(BTreeMap::from([("of".to_owned(), LABEL.to_owned())]));
     let guest = Workload { id: named(workload)?, kind: "vm".into(), platform: BTreeMap::default() };
     let mut session = repository.begin(guest, options, &handle.ctx).await?;
@@ -200,9 +202,25 @@ pub fn forgetter(key: Key, rounds: u64) -> Program {
     program(move |handle| async move {
         let repository = handle.open(key).await?;
         for _ in 0..rounds {
-            let forgotten = forget::one(&handle, &repository, key).await;
+            let forgotten = forget::one(&handle, &repository).await;
             if let Err(error) = forgotten {
                 expect(&handle, &error, &[ErrorKind::NotFound]);
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Prunes.
+pub fn pruner(key: Key, rounds: u64) -> Program {
+    program(move |handle| async move {
+        let mut repository = handle.open(key).await?;
+        for round in 0..rounds {
+            if round > 0 && handle.percent(50) {
+                repository = handle.open(key).await?;
+            }
+            if let Err(error) = collector::once(&handle, &repository).await {
+                expect(&handle, &error, &[]);
             }
         }
         Ok(())

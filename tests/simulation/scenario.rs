@@ -71,6 +71,10 @@ fn cast(seed: u64, draw: &SeededRandom) -> Vec<Spec> {
     if draw.below(3) == 0 {
         add("R".into(), programs::reader(Key::Reader, 1 + draw.below(2)), false);
     }
+    for number in 1..=draw.below(3) {
+        let key = [Key::Keeper, Key::Owner][draw.below(2) as usize];
+        add(format!("P{number}"), programs::pruner(key, 1 + draw.below(3)), draw.below(3) == 0);
+    }
     if draw.below(6) == 0 {
         add("C".into(), programs::checker(Key::Owner), false);
     }

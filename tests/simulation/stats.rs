@@ -7,6 +7,14 @@ use crate::{fault::Fault, options::Options, scenario::Outcome};
 /// Events, beside all faults, that must happen in a run of all seeds.
 const EXPECTED: &[&str] = &[
     "check",
+    "condemn",
+    "fence",
+    "sweep",
+    "un-condemn",
+    "repack",
+    "merge",
+    "wait",
+    "remove points",
     "clone, fresh randomness",
     "clone, the same randomness",
     "commit",

@@ -10,7 +10,7 @@ use backstay_storage::{
         crypto::{Domain, ObjectType, envelope, sign},
         format::{
             self,
-            chain::{ChainRecord, Change, FoldedState, KeysRecord, RosterEntry},
+            chain::{ChainRecord, Change, KeysRecord, RosterEntry},
         },
         ids::ObjectHash,
         keys::{KeyBundle, Slot},
@@ -47,7 +47,7 @@ impl Template {
         let ctx = quiet_context(1);
         let memory = Arc::new(MemoryBackend::new());
         let secret = SecretKey::generate(&ctx)?;
-        let options = InitOptions::slots(vec![NewSlot::KeyFile(secret.clone())]).recovery(false).pack_bytes(1 << 20);
+        let options = InitOptions::slots(vec![NewSlot::KeyFile(secret.clone())]).recovery(false).pack_bytes(128 << 10);
         let made = Repository::init(memory.clone(), options, &ctx).await?;
         let (slot, owner) = open_slot(&memory, &secret).await?;
         let share = |capability| owner.restrict(capability, &ctx);
@@ -95,12 +95,13 @@ async fn authorise(
         change: Change::Keys(KeysRecord {
             epoch: 0,
             roster: bundles.iter().map(entry).collect(),
-            sealed: Vec::new(),
+            former: Vec::new(),
             reader_features: Vec::new(),
             writer_features: Vec::new(),
             collector_features: Vec::new(),
         }),
-        state: FoldedState::default(),
+        folded: None,
+        keys: None,
     };
     let (domain, key) = (Domain { repository, epoch: 0 }, ObjectKey::new("chain/1")?);
     let owner = &bundles[Key::Owner as usize];

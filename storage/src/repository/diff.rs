@@ -10,6 +10,8 @@ use super::{
     map::{MapCursor, segments_of},
     nodes::StoredNodes,
     points::PointSelector,
+    state::State,
+    view::Tries,
 };
 
 /// What differs on one disk.
@@ -29,9 +31,26 @@ pub struct DiffReport {
 impl Repository {
     /// The ranges that differ between two points, disk by disk.
     pub async fn diff(&self, from: &PointSelector, to: &PointSelector, ctx: &Context) -> Result<Vec<DiffReport>> {
-        let state = self.state().await?;
-        let (from, to) = (self.select(&state, from).await?, self.select(&state, to).await?);
-        let nodes = Arc::new(StoredNodes::new(self.clone(), Arc::new(self.index(&state, |_| true).await?)));
+        let mut tries = Tries::default();
+        loop {
+            let state = self.state().await?;
+            match self.diff_in(&state, from, to, ctx).await {
+                Err(error) => tries.again(self, state.chain.head, error).await?,
+                reports => return reports,
+            }
+        }
+    }
+
+    async fn diff_in(
+        &self,
+        state: &State,
+        from: &PointSelector,
+        to: &PointSelector,
+        ctx: &Context,
+    ) -> Result<Vec<DiffReport>> {
+        let (from, to) = (self.select(state, from).await?, self.select(state, to).await?);
+        let index = Arc::new(self.index(state, |_| true).await?);
+        let nodes = Arc::new(StoredNodes::of_index(self, index));
         let mut ids: Vec<_> = from.record.disks.iter().chain(&to.record.disks).map(|disk| disk.id.clone()).collect();
         ids.sort();
         ids.dedup();

@@ -36,7 +36,7 @@ pub struct InitOptions {
     pub kdf: KdfParameters,
     /// How disks are cut.
     pub disk_chunker: DiskChunker,
-    /// The size at which a pack is closed, in bytes: 1 to 128 MiB.
+    /// The size at which a pack is closed, in bytes: 64 KiB to 128 MiB.
     pub pack_bytes: u32,
     /// Also make a recovery key.
     pub recovery: bool,
@@ -105,10 +105,9 @@ impl Repository {
         if options.slots.is_empty() {
             return Err(Error::invalid_input("A repository needs a passphrase or a key file to be opened with"));
         }
-        if !(1 << 20..=128 << 20).contains(&options.pack_bytes) {
-            return Err(
-                Error::invalid_input("Packs are closed at 1 to 128 MiB").with_context("pack_bytes", options.pack_bytes)
-            );
+        if !(64 << 10..=128 << 20).contains(&options.pack_bytes) {
+            return Err(Error::invalid_input("Packs are closed at 64 KiB to 128 MiB")
+                .with_context("pack_bytes", options.pack_bytes));
         }
         refuse_what_is_there(&*backend).await?;
         let held = crate::backend::probe(&*backend, ctx).await?;

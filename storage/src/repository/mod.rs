@@ -32,6 +32,7 @@ mod points;
 mod read;
 mod state;
 mod stats;
+mod view;
 mod write;
 
 use std::sync::Arc;

@@ -14,6 +14,7 @@ use super::{
     index::{Index, Location, PackKind, Section},
     map::NodeSource,
     read::another_may_do,
+    view::View,
 };
 
 /// Bytes of nodes that are kept: some 500 leaves.
@@ -21,25 +22,40 @@ const KEPT_BYTES: usize = 8 << 20;
 
 /// The map nodes that an index knows.
 pub struct StoredNodes {
-    repository: Repository,
-    index: Arc<Index>,
+    view: Arc<View>,
     kept: BoundedCache<NodeId, Bytes>,
 }
 
 impl StoredNodes {
-    pub fn new(repository: Repository, index: Arc<Index>) -> Self {
-        Self { repository, index, kept: BoundedCache::new(KEPT_BYTES) }
+    /// As a view shows them.
+    pub fn new(view: Arc<View>) -> Self {
+        Self { view, kept: BoundedCache::new(KEPT_BYTES) }
+    }
+
+    /// As this index, and no newer one, shows them.
+    pub fn of_index(repository: &Repository, index: Arc<Index>) -> Self {
+        Self::new(View::fixed(repository, index))
+    }
+
+    async fn read(&self, id: &NodeId) -> Result<Bytes> {
+        let mut seen = self.view.seen();
+        loop {
+            match self.read_in(&seen.index, id).await {
+                Ok(node) => return Ok(node),
+                Err(error) => seen = self.view.newer(&seen, error).await?,
+            }
+        }
     }
 
     /// From whichever copy is whole.
-    async fn read(&self, id: &NodeId) -> Result<Bytes> {
+    async fn read_in(&self, index: &Index, id: &NodeId) -> Result<Bytes> {
         let lost = || Error::integrity("A node of a disk map is in no index segment");
-        let at = self.index.find(Section::Meta, id.as_bytes()).await?.ok_or_else(lost)?;
+        let at = index.find(Section::Meta, id.as_bytes()).await?.ok_or_else(lost)?;
         let mut first = match self.read_at(id, at).await {
             Err(error) if another_may_do(&error) => error,
             read => return read,
         };
-        for copy in self.index.find_all(Section::Meta, id.as_bytes()).await?.into_iter().filter(|copy| *copy != at) {
+        for copy in index.find_all(Section::Meta, id.as_bytes()).await?.into_iter().filter(|copy| *copy != at) {
             match self.read_at(id, copy).await {
                 Err(error) if another_may_do(&error) => first = first.with_context("also tried", copy.pack),
                 read => return read,
@@ -49,7 +65,7 @@ impl StoredNodes {
     }
 
     async fn read_at(&self, id: &NodeId, at: Location) -> Result<Bytes> {
-        let packs = self.repository.packs();
+        let packs = self.view.repository().packs();
         let opened = packs.open(PackKind::Meta, &at.pack).await?;
         let range = u64::from(at.offset)..u64::from(at.offset) + u64::from(at.stored);
         let mut sealed = packs.fetch(PackKind::Meta, &at.pack, range).await?.to_vec();
@@ -60,7 +76,7 @@ impl StoredNodes {
             return Err(Error::unsupported("A map node is packed in a way that this build does not know"));
         }
         // Keepers cannot make ids; they rely on the frame's authentication, which covers the id.
-        let keyring = self.repository.objects().keyring();
+        let keyring = self.view.repository().objects().keyring();
         if keyring.capability() != super::Capability::Keeper && keyring.node_id(payload)? != *id {
             return Err(Error::integrity("A node of a disk map is not what its id says").with_context("pack", at.pack));
         }

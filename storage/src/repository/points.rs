@@ -17,6 +17,7 @@ use super::{
     ids::{ObjectHash, SignerId},
     index::{Index, Segment, SegmentBytes, Trailer},
     state::{Committed, SMALL_READS, State, point_key},
+    view::Tries,
 };
 
 /// Memory for pages of the index that are read again soon.
@@ -144,15 +145,27 @@ fn parse_moment(text: &str) -> Result<Timestamp> {
 impl Repository {
     /// Every restore point, oldest first; those of one moment by id.
     pub async fn points(&self) -> Result<Vec<RestorePoint>> {
-        let state = self.state().await?;
-        let points = self.stored_points(&state).await?;
+        let mut tries = Tries::default();
+        let points = loop {
+            let state = self.state().await?;
+            match self.stored_points(&state).await {
+                Ok(points) => break points,
+                Err(error) => tries.again(self, state.chain.head, error).await?,
+            }
+        };
         points.iter().map(StoredPoint::describe).collect()
     }
 
     /// The point that a selector means.
     pub async fn point(&self, selector: &PointSelector) -> Result<RestorePoint> {
-        let state = self.state().await?;
-        self.select(&state, selector).await?.describe()
+        let mut tries = Tries::default();
+        loop {
+            let state = self.state().await?;
+            match self.select(&state, selector).await {
+                Ok(point) => return point.describe(),
+                Err(error) => tries.again(self, state.chain.head, error).await?,
+            }
+        }
     }
 
     /// The record of a point as it is stored: what tests compare.

@@ -4,7 +4,7 @@ use backstay_core::{ObjectKey, Result};
 use futures::TryStreamExt;
 use serde::Serialize;
 
-use super::{Repository, index::Section};
+use super::{Repository, index::Section, state::State, view::Tries};
 
 /// How much a repository holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -37,8 +37,18 @@ pub struct RepositoryStats {
 impl Repository {
     /// Counts what there is: one listing of everything and one read of every restore point.
     pub async fn stats(&self) -> Result<RepositoryStats> {
-        let state = self.state().await?;
-        let points = self.stored_points(&state).await?;
+        let mut tries = Tries::default();
+        loop {
+            let state = self.state().await?;
+            match self.stats_in(&state).await {
+                Err(error) => tries.again(self, state.chain.head, error).await?,
+                stats => return stats,
+            }
+        }
+    }
+
+    async fn stats_in(&self, state: &State) -> Result<RepositoryStats> {
+        let points = self.stored_points(state).await?;
         let mut stats = RepositoryStats { points: points.len() as u64, ..RepositoryStats::default() };
         let workloads: std::collections::BTreeSet<_> = points.iter().map(|point| &point.record.workload).collect();
         stats.workloads = workloads.len() as u64;
@@ -46,7 +56,7 @@ impl Repository {
             stats.logical_bytes += point.record.disks.iter().map(|disk| disk.size).sum::<u64>();
             stats.logical_bytes += point.record.streams.iter().map(|stream| stream.size).sum::<u64>();
         }
-        let index = self.index(&state, |_| true).await?;
+        let index = self.index(state, |_| true).await?;
         stats.chunks = index.segments().map(|segment| segment.records(Section::Data)).sum();
         let mut objects = self.backend().list(None);
         while let Some(meta) = objects.try_next().await? {

@@ -39,7 +39,7 @@ impl Init {
         };
         let (slots, key_file) = secrets::to_init(&app.global, &app.ctx).await?;
         let pack_bytes =
-            u32::try_from(self.pack_size).map_err(|_| Error::invalid_input("Packs are closed at 1 to 128 MiB"))?;
+            u32::try_from(self.pack_size).map_err(|_| Error::invalid_input("Packs are closed at 64 KiB to 128 MiB"))?;
         let options = InitOptions::slots(slots).recovery(!self.no_recovery).pack_bytes(pack_bytes);
         let made = match Repository::init(backend, options, &app.ctx).await {
             Ok(made) => made,

@@ -27,7 +27,7 @@ impl Repository {
         report: &mut CheckReport,
         ctx: &Context,
     ) -> Result<()> {
-        let nodes = StoredNodes::new(self.clone(), Arc::clone(index));
+        let nodes = StoredNodes::of_index(self, Arc::clone(index));
         let mut seen = Seen::new();
         let task = ctx.task("check maps", Some(points.len() as u64));
         for point in points {

@@ -79,14 +79,29 @@ impl CheckReport {
     }
 }
 
+/// How often a check begins anew because the repository was pruned under it.
+const ATTEMPTS: usize = 3;
+
 /// The packs there are: sort and size.
 pub(super) type Listing = HashMap<PackId, (PackKind, u64)>;
 
 impl Repository {
-    /// Looks at everything and reports all that is wrong; fails only when it cannot look.
+    /// Looks at everything and reports all that is wrong; fails only when it cannot look. What a collector has taken away
+    /// meanwhile is not wrong: then it looks again.
     pub async fn check(&self, depth: CheckDepth, ctx: &Context) -> Result<CheckReport> {
-        let mut report = CheckReport::default();
+        for _ in 1..ATTEMPTS {
+            let state = self.state().await?;
+            let report = self.check_in(&state, depth, ctx).await?;
+            if report.is_clean() || !Chain::moved_past(self.objects(), state.chain.head).await? {
+                return Ok(report);
+            }
+        }
         let state = self.state().await?;
+        self.check_in(&state, depth, ctx).await
+    }
+
+    async fn check_in(&self, state: &State, depth: CheckDepth, ctx: &Context) -> Result<CheckReport> {
+        let mut report = CheckReport::default();
         report.unsettled_sessions = state.unsettled().count();
         for (session, error) in &state.unreadable {
             let error = Error::new(error.kind(), error.message().to_owned());
@@ -96,11 +111,11 @@ impl Repository {
         let ctx_within = ctx.clone().within(&structure);
         let links = Chain::verify_links(self.objects(), state.chain.head).await;
         report.note(links)?;
-        self.check_records(&state, &mut report, &ctx_within).await?;
-        let points = self.check_points(&state, &mut report).await?;
+        self.check_records(state, &mut report, &ctx_within).await?;
+        let points = self.check_points(state, &mut report).await?;
         let listing = self.list_packs().await?;
-        let index = self.check_index(&state, &listing, &mut report, &ctx_within).await?;
-        check_presence(&state, &index, &listing, &mut report);
+        let index = self.check_index(state, &listing, &mut report, &ctx_within).await?;
+        check_presence(state, &index, &listing, &mut report);
         self.check_maps(&points, &index, &listing, &mut report, &ctx_within).await?;
         drop(structure);
         if let CheckDepth::Read(percent) = depth {

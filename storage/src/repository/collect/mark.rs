@@ -91,7 +91,7 @@ struct Run {
 
 impl Marker {
     pub fn new(repository: &Repository, index: Arc<Index>, ctx: &Context) -> Self {
-        let nodes = StoredNodes::new(repository.clone(), Arc::clone(&index));
+        let nodes = StoredNodes::of_index(repository, Arc::clone(&index));
         Self { repository: repository.clone(), index, nodes, ctx: ctx.clone() }
     }
 

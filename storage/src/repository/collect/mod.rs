@@ -15,7 +15,15 @@ use std::time::Duration;
 use backstay_core::{Context, Error, RestorePointId, Result};
 use serde::Serialize;
 
-use super::Repository;
+use condemn::Condemned;
+
+use super::{
+    Repository,
+    chain::Chain,
+    mutation::{self, Mutation},
+    state::State,
+    view::may_be_stale,
+};
 
 /// How often a prune starts over because somebody else was faster.
 const ATTEMPTS: usize = 16;
@@ -153,37 +161,53 @@ impl Repository {
             ctx.check()?;
             let leftovers = self.leftovers().await?;
             let state = self.state().await?;
-            if let Some((session, error)) = state.unreadable.first() {
-                let error = Error::new(error.kind(), error.message().to_owned());
-                return Err(error
-                    .with_context("session", session)
-                    .with_context("next", "run `check`; nothing was deleted"));
-            }
-            if !options.dry_run {
-                self.sweep(&state, leftovers, &mut report, ctx).await?;
-            }
-            let open = state.chain.folded.open.is_some() || state.chain.keys_unsettled();
-            if open && !super::mutation::is(super::mutation::Mutation::TwoGenerations) {
-                if options.dry_run {
-                    self.waiting(&state, options, &mut report, ctx).await?;
-                } else if !self.finish_generation(state, None, options, &mut report, ctx).await? {
-                    return Ok(report);
-                }
-                if !options.dry_run {
-                    continue;
-                }
-                return Ok(report);
-            }
-            match self.condemn(state, options, &mut report, ctx).await? {
-                condemn::Condemned::Nothing => return Ok(report),
-                condemn::Condemned::Overtaken => {}
-                condemn::Condemned::Opened(mark) => {
-                    let state = self.state().await?;
-                    self.finish_generation(state, Some(mark), options, &mut report, ctx).await?;
-                    return Ok(report);
-                }
+            let head = state.chain.head;
+            match self.prune_once(state, leftovers, options, &mut report, ctx).await {
+                Ok(true) => return Ok(report),
+                Ok(false) => {}
+                // Another collector has taken away what this one was looking at.
+                Err(error) if may_be_stale(&error) && Chain::moved_past(self.objects(), head).await? => {}
+                Err(error) => return Err(error),
             }
         }
         Err(Error::conflict("Others change the repository faster than it can be pruned; try again").retryable())
+    }
+
+    /// One step after the other until something is in the way. `false`: begin again.
+    async fn prune_once(
+        &self,
+        state: State,
+        leftovers: sweep::Leftovers,
+        options: &PruneOptions,
+        report: &mut PruneReport,
+        ctx: &Context,
+    ) -> Result<bool> {
+        if let Some((session, error)) = state.unreadable.first() {
+            let error = Error::new(error.kind(), error.message().to_owned());
+            return Err(error
+                .with_context("session", session)
+                .with_context("next", "run `check`; nothing was deleted"));
+        }
+        if !options.dry_run {
+            self.sweep(&state, leftovers, report, ctx).await?;
+        }
+        let open = state.chain.folded.open.is_some() || state.chain.keys_unsettled();
+        if open && !mutation::is(Mutation::TwoGenerations) {
+            if options.dry_run {
+                self.waiting(&state, options, report, ctx).await?;
+                return Ok(true);
+            }
+            // When that is done, there may be more to go.
+            return Ok(!self.finish_generation(state, None, options, report, ctx).await?);
+        }
+        match self.condemn(state, options, report, ctx).await? {
+            Condemned::Nothing => Ok(true),
+            Condemned::Overtaken => Ok(false),
+            Condemned::Opened(mark) => {
+                let state = self.state().await?;
+                self.finish_generation(state, Some(mark), options, report, ctx).await?;
+                Ok(true)
+            }
+        }
     }
 }

@@ -30,6 +30,10 @@ impl Cache {
         Self { limit, inner: Mutex::default() }
     }
 
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
     pub fn get(&self, key: Key) -> Option<Arc<[u8]>> {
         let mut inner = self.lock();
         inner.now += 1;

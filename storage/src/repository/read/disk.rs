@@ -21,6 +21,8 @@ use crate::repository::{
     map::MapCursor,
     nodes::StoredNodes,
     points::PointSelector,
+    state::State,
+    view::{Tries, View},
 };
 
 /// Unpacked chunks that are kept for reads of parts of them.
@@ -41,8 +43,18 @@ pub struct StoredDisk {
 impl Repository {
     /// Opens a disk of a restore point.
     pub async fn disk(&self, point: &PointSelector, disk: &DiskId, ctx: &Context) -> Result<StoredDisk> {
-        let state = self.state().await?;
-        let stored = self.select(&state, point).await?;
+        let mut tries = Tries::default();
+        loop {
+            let state = self.state().await?;
+            match self.disk_in(&state, point, disk, ctx).await {
+                Err(error) => tries.again(self, state.chain.head, error).await?,
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn disk_in(&self, state: &State, point: &PointSelector, disk: &DiskId, ctx: &Context) -> Result<StoredDisk> {
+        let stored = self.select(state, point).await?;
         let entry = stored.record.disks.iter().find(|entry| entry.id == disk.as_str());
         let entry = entry.cloned().ok_or_else(|| {
             let there: Vec<_> = stored.record.disks.iter().map(|entry| entry.id.as_str()).collect();
@@ -50,9 +62,9 @@ impl Repository {
                 .with_context("disk", disk)
                 .with_context("disks", there.join(", "))
         })?;
-        let index = Arc::new(self.index(&state, |_| true).await?);
-        let chunks = ChunkReader::new(self.clone(), Arc::clone(&index))?;
-        let nodes = Arc::new(StoredNodes::new(self.clone(), index));
+        let view = View::of_point(self, state, stored.id()).await?;
+        let chunks = ChunkReader::new(Arc::clone(&view))?;
+        let nodes = Arc::new(StoredNodes::new(view));
         Ok(StoredDisk::new(entry, chunks, nodes, ctx))
     }
 }

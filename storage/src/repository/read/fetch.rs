@@ -8,13 +8,13 @@ use futures::{Stream, StreamExt, stream};
 
 use super::MAX_CHUNK_BYTES;
 use crate::repository::{
-    Repository,
     chunk::IdKeys,
     compress::decompress,
     crypto::{ObjectType, frame},
     ids::{ChunkId, PackId},
     index::{Index, Location, PackKind, Section},
     packs::OpenedPack,
+    view::View,
 };
 
 /// The most bytes of a pack that one request asks for.
@@ -44,8 +44,7 @@ pub struct Piece {
 /// Reads chunks that an index knows.
 #[derive(Clone)]
 pub struct ChunkReader {
-    repository: Repository,
-    index: Arc<Index>,
+    view: Arc<View>,
     ids: IdKeys,
 }
 
@@ -58,7 +57,8 @@ pub(super) struct Run {
 
 impl ChunkReader {
     /// For the chunks of an index. Fails for a key that may not read content.
-    pub fn new(repository: Repository, index: Arc<Index>) -> Result<Self> {
+    pub fn new(view: Arc<View>) -> Result<Self> {
+        let repository = view.repository();
         if !repository.capability().may_read() {
             return Err(Error::permission_denied(format!(
                 "A {} key cannot read content; open the repository with a reader's or the owner's",
@@ -66,7 +66,7 @@ impl ChunkReader {
             )));
         }
         let ids = repository.objects().keyring().ids()?.clone();
-        Ok(Self { repository, index, ids })
+        Ok(Self { view, ids })
     }
 
     /// Unpacks all that is wanted, in any order. Pieces that follow one another in pack and place come as one.
@@ -87,15 +87,13 @@ impl ChunkReader {
 
     /// Where everything lies, in pack order, in runs that one request serves.
     pub(super) async fn plan(&self, wanted: Vec<Wanted>) -> Result<Vec<Run>> {
-        let ids: Vec<_> = wanted.iter().map(|wanted| wanted.id.0).collect();
-        let found = self.index.find_many(Section::Data, &ids).await?;
-        let mut placed = Vec::with_capacity(wanted.len());
-        for (wanted, found) in wanted.into_iter().zip(found) {
-            let at = found.ok_or_else(|| {
-                Error::integrity("A chunk is in no index segment: run `check`").with_context("at", wanted.at)
-            })?;
-            placed.push((self.of_size(at, &wanted).await?, wanted));
-        }
+        let mut seen = self.view.seen();
+        let mut placed = loop {
+            match place(&seen.index, &wanted).await {
+                Ok(placed) => break placed,
+                Err(error) => seen = self.view.newer(&seen, error).await?,
+            }
+        };
         placed.sort_by_key(|(at, wanted)| (at.pack, at.offset, wanted.at));
         let mut runs: Vec<Run> = Vec::new();
         for (at, wanted) in placed {
@@ -114,29 +112,26 @@ impl ChunkReader {
         Ok(runs)
     }
 
-    /// The copy that is as long as the map says. A record that another writer put may be false; the next may not.
-    async fn of_size(&self, at: Location, wanted: &Wanted) -> Result<Location> {
-        let fits = |at: &Location| at.plain == wanted.plain && at.plain <= MAX_CHUNK_BYTES;
-        if fits(&at) {
-            return Ok(at);
-        }
-        let copies = self.index.find_all(Section::Data, &wanted.id.0).await?;
-        copies.into_iter().find(fits).ok_or_else(|| {
-            Error::integrity("The index and the map disagree about the size of a chunk").with_context("pack", at.pack)
-        })
-    }
-
     /// A run as one piece, or, when something in it is damaged, each chunk from whichever of its copies is whole.
     pub(super) async fn fetch(&self, run: Run, ctx: &Context) -> Result<Vec<Piece>> {
         match self.fetch_run(run.clone(), ctx).await {
-            Err(error) if another_may_do(&error) => self.fetch_copies(&run, error, ctx).await,
+            Err(error) if another_may_do(&error) => {
+                let mut seen = self.view.seen();
+                loop {
+                    // The first error says what was wrong with the place that the index named first.
+                    match self.fetch_copies(&seen.index, &run, again(&error), ctx).await {
+                        Ok(pieces) => return Ok(pieces),
+                        Err(error) => seen = self.view.newer(&seen, error).await?,
+                    }
+                }
+            }
             fetched => fetched,
         }
     }
 
     async fn fetch_run(&self, run: Run, ctx: &Context) -> Result<Vec<Piece>> {
         ctx.check()?;
-        let packs = self.repository.packs();
+        let packs = self.view.repository().packs();
         let opened = packs.open(PackKind::Data, &run.pack).await?;
         // A frame that is wanted twice is not further on than its first copy, so the end is that of the last.
         let start = u64::from(run.frames[0].0.offset);
@@ -147,11 +142,11 @@ impl ChunkReader {
         ctx.cpu(move || unpack(&run, &opened, &ids, start, bytes, &buffers)).await.context("pack", pack)
     }
 
-    async fn fetch_copies(&self, run: &Run, error: Error, ctx: &Context) -> Result<Vec<Piece>> {
+    async fn fetch_copies(&self, index: &Index, run: &Run, error: Error, ctx: &Context) -> Result<Vec<Piece>> {
         let mut pieces = Vec::with_capacity(run.frames.len());
         let mut first = Some(error);
         for (_, wanted) in &run.frames {
-            let copies = self.index.find_all(Section::Data, &wanted.id.0).await?;
+            let copies = index.find_all(Section::Data, &wanted.id.0).await?;
             let mut whole = None;
             for at in copies.into_iter().filter(|at| at.plain == wanted.plain) {
                 match self.fetch_run(Run { pack: at.pack, frames: vec![(at, *wanted)] }, ctx).await {
@@ -168,6 +163,36 @@ impl ChunkReader {
         }
         Ok(pieces)
     }
+}
+
+/// Where each chunk lies, in a copy that is as long as the map says.
+async fn place(index: &Index, wanted: &[Wanted]) -> Result<Vec<(Location, Wanted)>> {
+    let ids: Vec<_> = wanted.iter().map(|wanted| wanted.id.0).collect();
+    let found = index.find_many(Section::Data, &ids).await?;
+    let mut placed = Vec::with_capacity(wanted.len());
+    for (wanted, found) in wanted.iter().zip(found) {
+        let at = found.ok_or_else(|| {
+            Error::integrity("A chunk is in no index segment: run `check`").with_context("at", wanted.at)
+        })?;
+        placed.push((of_size(index, at, wanted).await?, *wanted));
+    }
+    Ok(placed)
+}
+
+/// The copy that is as long as the map says. A record that another writer put may be false; the next may not.
+async fn of_size(index: &Index, at: Location, wanted: &Wanted) -> Result<Location> {
+    let fits = |at: &Location| at.plain == wanted.plain && at.plain <= MAX_CHUNK_BYTES;
+    if fits(&at) {
+        return Ok(at);
+    }
+    let copies = index.find_all(Section::Data, &wanted.id.0).await?;
+    copies.into_iter().find(fits).ok_or_else(|| {
+        Error::integrity("The index and the map disagree about the size of a chunk").with_context("pack", at.pack)
+    })
+}
+
+fn again(error: &Error) -> Error {
+    Error::new(error.kind(), error.message().to_owned())
 }
 
 /// Whether another copy of what could not be read is worth a try: damage, or a flipped version number.

@@ -13,6 +13,8 @@ use crate::repository::{
     map::{StreamChunk, StreamWalk},
     nodes::StoredNodes,
     points::PointSelector,
+    state::State,
+    view::{Tries, View},
 };
 
 /// Chunks of a stream in memory at once: 64 MiB at most.
@@ -54,14 +56,30 @@ impl Repository {
         find: impl Fn(&crate::repository::format::point::PointRecord) -> Option<StreamEntry>,
         name: &str,
     ) -> Result<StoredStream> {
-        let state = self.state().await?;
-        let stored = self.select(&state, point).await?;
+        let mut tries = Tries::default();
+        loop {
+            let state = self.state().await?;
+            match self.stream_in(&state, point, &find, name).await {
+                Err(error) => tries.again(self, state.chain.head, error).await?,
+                opened => return opened,
+            }
+        }
+    }
+
+    async fn stream_in(
+        &self,
+        state: &State,
+        point: &PointSelector,
+        find: impl Fn(&crate::repository::format::point::PointRecord) -> Option<StreamEntry>,
+        name: &str,
+    ) -> Result<StoredStream> {
+        let stored = self.select(state, point).await?;
         let entry = find(&stored.record).ok_or_else(|| {
             Error::not_found("The restore point has no such stream or attachment").with_context("name", name)
         })?;
-        let index = Arc::new(self.index(&state, |_| true).await?);
-        let chunks = ChunkReader::new(self.clone(), Arc::clone(&index))?;
-        Ok(StoredStream { entry, chunks, nodes: StoredNodes::new(self.clone(), index) })
+        let view = View::of_point(self, state, stored.id()).await?;
+        let chunks = ChunkReader::new(Arc::clone(&view))?;
+        Ok(StoredStream { entry, chunks, nodes: StoredNodes::new(view) })
     }
 }
 

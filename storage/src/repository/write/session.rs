@@ -255,8 +255,10 @@ impl Repository {
             None => None,
         };
 
-        let index = self.index(&state, |origin| *origin == signer).await?.without(state.unusable_packs());
-        let index = Arc::new(index);
+        // What a parent needs is readable although it may be condemned: its own commit made sure that it stays.
+        let readable = self.index(&state, |origin| *origin == signer).await?;
+        let index = Arc::new(readable.also_without(state.unusable_packs()));
+        let readable = Arc::new(readable);
         let epoch = keyring.current_epoch()?;
         let data_key = Secret::new(ctx.random()?);
         let aad = keyring.domain(epoch.epoch).aad(ObjectType::SessionKey, id.as_bytes());
@@ -264,8 +266,7 @@ impl Repository {
         let origin = Origin { session: *id.as_bytes(), signer, data_key, sealed_key };
         // A full backup heals what was lost: it trusts no pack that is not there.
         let present = if options.full { Some(self.packs_there().await?) } else { None };
-        let store =
-            ChunkStore::new(self.clone(), origin, Arc::clone(&index), present, options.compression, ctx.clone())?;
+        let store = ChunkStore::new(self.clone(), origin, index, present, options.compression, ctx.clone())?;
         let checkpoints = Checkpoints::new(id, &options, before.as_ref(), ctx);
         if let Some(before) = before {
             store.take_up(before.checkpoint).await?;
@@ -280,7 +281,7 @@ impl Repository {
             parent,
             sequence,
             previous,
-            nodes: Arc::new(StoredNodes::new(self.clone(), index)),
+            nodes: Arc::new(StoredNodes::of_index(self, readable)),
             store: Arc::new(store),
             checkpoints: Arc::new(checkpoints),
             disks: Vec::new(),

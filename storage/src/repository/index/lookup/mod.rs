@@ -101,6 +101,14 @@ impl Index {
         self
     }
 
+    /// Another index over the same segments, with a cache of its own, that finds nothing in these packs.
+    #[must_use]
+    pub fn also_without(&self, packs: HashSet<PackId>) -> Self {
+        let mut other = Self::new(self.cache.limit()).without(packs);
+        self.segments().for_each(|segment| other.push(Arc::clone(segment)));
+        other
+    }
+
     /// Adds a segment as the newest; one that is there already stays where it is.
     pub fn push(&mut self, segment: Arc<Segment>) {
         if self.segments().all(|known| known.id() != segment.id()) {
