@@ -34,9 +34,8 @@ pub async fn event(world: &World, key: &ObjectKey) -> Result<Option<&'static str
         }),
         Some("chain") => Some(match open::<ChainRecord>(world, key, ObjectType::Chain).await?.change {
             Change::Keys(_) => "chain: keys",
-            Change::Condemn(_) => "chain: condemn",
+            Change::Condemn => "chain: condemn",
             Change::Verdict(_) => "chain: verdict",
-            Change::Merge(_) => "chain: merge",
         }),
         _ => None,
     })

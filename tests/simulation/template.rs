@@ -10,7 +10,7 @@ use backstay_storage::{
         crypto::{Domain, ObjectType, envelope, sign},
         format::{
             self,
-            chain::{ChainRecord, Change, FoldedState, KeysRecord, RosterEntry},
+            chain::{ChainRecord, Change, KeysRecord, RosterEntry},
         },
         ids::ObjectHash,
         keys::{KeyBundle, Slot},
@@ -95,12 +95,13 @@ async fn authorise(
         change: Change::Keys(KeysRecord {
             epoch: 0,
             roster: bundles.iter().map(entry).collect(),
-            sealed: Vec::new(),
+            former: Vec::new(),
             reader_features: Vec::new(),
             writer_features: Vec::new(),
             collector_features: Vec::new(),
         }),
-        state: FoldedState::default(),
+        folded: None,
+        keys: None,
     };
     let (domain, key) = (Domain { repository, epoch: 0 }, ObjectKey::new("chain/1")?);
     let owner = &bundles[Key::Owner as usize];
