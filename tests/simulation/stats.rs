@@ -6,6 +6,8 @@ use crate::{fault::Fault, options::Options, scenario::Outcome};
 
 /// Events, beside all faults, that must happen in a run of all seeds.
 const EXPECTED: &[&str] = &[
+    "chain: condemn",
+    "chain: verdict",
     "check",
     "clone, fresh randomness",
     "clone, the same randomness",
@@ -21,8 +23,17 @@ const EXPECTED: &[&str] = &[
     "incremental",
     "outcome: aborted",
     "outcome: commit",
+    "outcome: fenced",
+    "prune: condemned",
+    "prune: fenced",
+    "prune: points removed",
+    "prune: released again",
+    "prune: repacked",
+    "prune: swept",
+    "prune: waits",
     "request after its process",
     "restore",
+    "resume",
 ];
 
 #[derive(Default)]
