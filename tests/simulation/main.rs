@@ -5,9 +5,7 @@
 
 mod actor;
 mod call;
-mod collector;
 mod fault;
-mod forget;
 mod guest;
 mod inspect;
 mod invariants;
@@ -23,6 +21,7 @@ mod template;
 mod world;
 
 use std::{
+    collections::HashSet,
     process::ExitCode,
     sync::{
         Arc, Mutex,
@@ -31,6 +30,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use backstay_storage::repository::mutation::{Mutation, switch_on};
 use options::Options;
 use scenario::Outcome;
 use search::{SMALL, Small};
@@ -46,8 +46,65 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let template = Arc::new(runtime.block_on(Template::make()).expect("a repository in memory can be made"));
     let kept = if options.seeds > 0 { random_runs(&options, &template) } else { true };
+    if options.mutations > 0 {
+        return if mutations_are_noticed(&options, &template) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let kept = kept && (!options.all_events || lies_are_noticed(&options, &template));
     if kept && search_runs(&options, &template) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Every rule of the protocol, to be broken.
+const MUTATIONS: [Mutation; 10] = [
+    Mutation::NoSecondHead,
+    Mutation::ReuseCondemned,
+    Mutation::EarlyParent,
+    Mutation::SweepEarly,
+    Mutation::OverwriteOutcome,
+    Mutation::MarkLiveOnly,
+    Mutation::NoVerdict,
+    Mutation::TwoGenerations,
+    Mutation::MergeOld,
+    Mutation::OneToken,
+];
+
+/// Whether breaking a rule of the protocol is caught, one after the other: each is needed, and the simulation sees why.
+fn mutations_are_noticed(options: &Options, template: &Arc<Template>) -> bool {
+    let mut all = true;
+    // A seed that fails with every rule in place proves nothing about a rule.
+    let seeds = options.first..options.first + options.mutations;
+    let broken: HashSet<_> = seeds.filter(|seed| scenario::random(template, *seed, None).failure.is_some()).collect();
+    println!("{} of {} seeds fail with every rule in place", broken.len(), options.mutations);
+    for mutation in MUTATIONS {
+        switch_on(Some(mutation));
+        let (next, caught) = (AtomicU64::new(options.first), Mutex::new(None));
+        std::thread::scope(|scope| {
+            for _ in 0..options.threads {
+                scope.spawn(|| {
+                    loop {
+                        let seed = next.fetch_add(1, Ordering::Relaxed);
+                        if seed >= options.first + options.mutations || caught.lock().expect("no panic").is_some() {
+                            return;
+                        }
+                        if broken.contains(&seed) {
+                            continue;
+                        }
+                        if let Some(failure) = scenario::random(template, seed, None).failure {
+                            caught.lock().expect("no panic").get_or_insert((seed, failure));
+                        }
+                    }
+                });
+            }
+        });
+        switch_on(None);
+        match caught.into_inner().expect("no panic") {
+            Some((seed, failure)) => println!("{mutation:?} is noticed at seed {seed}: {failure:.100}"),
+            None => {
+                println!("{mutation:?} is not noticed in {} seeds", options.mutations);
+                all = false;
+            }
+        }
+    }
+    all
 }
 
 /// Whether a store that breaks a promise is caught: otherwise no run proves anything.
@@ -110,6 +167,10 @@ fn random_runs(options: &Options, template: &Arc<Template>) -> bool {
                     let outcome = scenario::random(template, seed, None);
                     let again = (seed % options.replay == 0).then(|| scenario::random(template, seed, None));
                     if let Some(text) = judge(seed, &outcome, again.as_ref(), options) {
+                        if options.keep_going {
+                            println!("seed {seed}: {}", outcome.failure.as_deref().unwrap_or("two runs differ"));
+                            continue;
+                        }
                         // One tale at a time, and only the first.
                         let mut stats = stats.lock().expect("no thread panics with the lock");
                         if !failed.swap(true, Ordering::Relaxed) {

@@ -32,6 +32,8 @@ pub struct Model {
     pub attempts: BTreeMap<RestorePointId, Vec<Attempt>>,
     /// Points that somebody has tried to forget.
     pub forgotten: BTreeSet<RestorePointId>,
+    /// Sessions that somebody has begun or taken up.
+    pub begun: BTreeSet<RestorePointId>,
     /// Points that somebody has seen in a list.
     pub seen: BTreeSet<RestorePointId>,
 }

@@ -19,6 +19,10 @@ pub struct Options {
     pub scenario: Option<String>,
     /// Of it only this schedule.
     pub schedule: Option<Vec<usize>>,
+    /// Go on after failures, with one line each.
+    pub keep_going: bool,
+    /// Seeds in which each broken rule must be noticed; 0 for not to try.
+    pub mutations: u64,
     /// Whether every event must have happened.
     pub all_events: bool,
 }
@@ -29,6 +33,8 @@ Options:
   --first N      the first of them (default 0)
   --seed N       this seed alone, with its trace, twice
   --threads N    default: one for each core
+  --keep-going   one line for each seed that fails, and on to the next
+  --mutations N  break one rule of the protocol after the other; each must be noticed within N seeds
   --search N     only the search, for N seconds
   --bound N      the most preemptions of a schedule in the search (default 4)
   --scenario S   only this scenario of the search
@@ -49,6 +55,8 @@ impl Options {
             bound: 4,
             scenario: None,
             schedule: None,
+            keep_going: false,
+            mutations: 0,
             all_events: true,
         };
         let mut arguments = std::env::args().skip(1);
@@ -57,6 +65,8 @@ impl Options {
             let mut number = || text().parse().unwrap_or_else(|_| usage());
             match argument.as_str() {
                 "--search" => (options.search_seconds, options.seeds) = (number(), 0),
+                "--mutations" => (options.mutations, options.seeds, options.search_seconds) = (number(), 0, 0),
+                "--keep-going" => options.keep_going = true,
                 "--bound" => options.bound = number() as usize,
                 "--scenario" => (options.scenario, options.seeds) = (Some(text()), 0),
                 "--schedule" => {

@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use backstay_core::{Context, DiskId, Error, ErrorKind, RestorePoint, Result, Workload, WorkloadId, WriteOrder};
 use backstay_storage::{
     Repository,
-    repository::{CheckDepth, DiskOptions, PointDetails, PointSelector, SessionOptions, WriteSession},
+    repository::{
+        CheckDepth, DiskOptions, PointDetails, PointSelector, PruneOptions, PruneReport, SessionOptions, WriteSession,
+    },
 };
 use backstay_testkit::MemorySink;
 use bytes::Bytes;
@@ -13,7 +15,7 @@ use futures::FutureExt;
 
 use crate::{
     actor::{Handle, Program, derive, quiet_context},
-    collector, forget, guest,
+    guest,
     model::Content,
     template::Key,
     world::World,
@@ -21,6 +23,9 @@ use crate::{
 
 /// Moments of a guest's disk.
 const VERSIONS: u64 = 8;
+/// Between checkpoints that only show life: a clone lives through its original's past faster than that did, so that these would come at
+/// other places.
+const CHECKPOINT_SECONDS: u64 = 1 << 30;
 /// A label that no object may show.
 pub const LABEL: &str = "label-that-nobody-may-see";
 /// The names of all workloads begin like this, and no object may show them.
@@ -69,12 +74,15 @@ pub fn writer(key: Key, workload: &'static str, rounds: u64) -> Program {
 async fn back_up(handle: &Handle, repository: &Repository, workload: &str) -> Result<()> {
     let options = SessionOptions::default()
         .full(handle.percent(10))
-        .resume(handle.percent(40))
-        .checkpoints(1, Duration::from_secs(if handle.percent(30) { 0 } else { 3600 }))
+        .resume(handle.percent(30))
+        .checkpoints(64 << 10, Duration::from_secs(CHECKPOINT_SECONDS))
         .labels(BTreeMap::from([("of".to_owned(), LABEL.to_owned())]));
     let guest = Workload { id: named(workload)?, kind: "vm".into(), platform: BTreeMap::default() };
     let mut session = repository.begin(guest, options, &handle.ctx).await?;
     handle.note(format!("session {}", session.id().short()));
+    if handle.world.known(session.id()) {
+        handle.world.reached("resume");
+    }
     if session.parent()?.is_some() {
         handle.world.reached("incremental");
     }
@@ -202,8 +210,7 @@ pub fn forgetter(key: Key, rounds: u64) -> Program {
     program(move |handle| async move {
         let repository = handle.open(key).await?;
         for _ in 0..rounds {
-            let forgotten = forget::one(&handle, &repository).await;
-            if let Err(error) = forgotten {
+            if let Err(error) = forget_one(&handle, &repository).await {
                 expect(&handle, &error, &[ErrorKind::NotFound]);
             }
         }
@@ -211,20 +218,69 @@ pub fn forgetter(key: Key, rounds: u64) -> Program {
     })
 }
 
-/// Prunes.
-pub fn pruner(key: Key, rounds: u64) -> Program {
+async fn forget_one(handle: &Handle, repository: &Repository) -> Result<()> {
+    let points = list(handle, repository).await?;
+    if points.is_empty() {
+        return Ok(());
+    }
+    let at = if handle.percent(50) { 0 } else { handle.draw(points.len() as u64) as usize };
+    handle.world.model().forgotten.insert(points[at].id);
+    repository.forget(&[points[at].id], &handle.ctx).await?;
+    handle.world.reached("forget");
+    Ok(())
+}
+
+/// Prunes several times, as a timer would: what a generation waits for goes with a later run.
+pub fn collector(key: Key, rounds: u64) -> Program {
     program(move |handle| async move {
-        let mut repository = handle.open(key).await?;
-        for round in 0..rounds {
-            if round > 0 && handle.percent(50) {
-                repository = handle.open(key).await?;
-            }
-            if let Err(error) = collector::once(&handle, &repository).await {
+        let repository = handle.open(key).await?;
+        for _ in 0..rounds {
+            let pruned = prune(&handle, &repository).await;
+            if let Err(error) = pruned {
                 expect(&handle, &error, &[]);
             }
+            tokio::time::sleep(Duration::from_millis(handle.draw(300))).await;
         }
         Ok(())
     })
+}
+
+async fn prune(handle: &Handle, repository: &Repository) -> Result<()> {
+    let patience = [0, 20, 200, 3_600_000][handle.draw(4) as usize];
+    let unused = [0, 10, 50][handle.draw(3) as usize];
+    let options = PruneOptions::default().stale_after(Duration::from_millis(patience)).max_unused_percent(unused);
+    let report = repository.prune(&options, &handle.ctx).await?;
+    let text = format!(
+        "pruned: {} condemned, {} released, {} deleted, {} repacked, {} points gone, fenced {}, waits for {}",
+        report.condemned_packs,
+        report.released_packs,
+        report.deleted_packs,
+        report.repacked_packs,
+        report.removed_points,
+        report.fenced_sessions.len(),
+        report.waiting_for.len()
+    );
+    handle.note(text);
+    note_pruned(handle, &report);
+    Ok(())
+}
+
+fn note_pruned(handle: &Handle, report: &PruneReport) {
+    for (happened, event) in [
+        (true, "prune"),
+        (report.condemned_packs > 0, "prune: condemned"),
+        (report.released_packs > 0, "prune: released again"),
+        (report.deleted_packs > 0, "prune: swept"),
+        (report.repacked_packs > 0, "prune: repacked"),
+        (report.removed_points > 0, "prune: points removed"),
+        (report.merged_segments > 0, "prune: segments merged"),
+        (!report.fenced_sessions.is_empty(), "prune: fenced"),
+        (!report.waiting_for.is_empty(), "prune: waits"),
+    ] {
+        if happened {
+            handle.world.reached(event);
+        }
+    }
 }
 
 /// One plain backup of one disk as it is at this moment.

@@ -68,12 +68,12 @@ fn cast(seed: u64, draw: &SeededRandom) -> Vec<Spec> {
         let key = [Key::Keeper, Key::Owner][draw.below(2) as usize];
         add("F".into(), programs::forgetter(key, 1 + draw.below(2)), draw.below(2) == 0);
     }
-    if draw.below(3) == 0 {
-        add("R".into(), programs::reader(Key::Reader, 1 + draw.below(2)), false);
-    }
     for number in 1..=draw.below(3) {
         let key = [Key::Keeper, Key::Owner][draw.below(2) as usize];
-        add(format!("P{number}"), programs::pruner(key, 1 + draw.below(3)), draw.below(3) == 0);
+        add(format!("P{number}"), programs::collector(key, 2 + draw.below(3)), draw.below(2) == 0);
+    }
+    if draw.below(3) == 0 {
+        add("R".into(), programs::reader(Key::Reader, 1 + draw.below(2)), false);
     }
     if draw.below(6) == 0 {
         add("C".into(), programs::checker(Key::Owner), false);

@@ -6,15 +6,9 @@ use crate::{fault::Fault, options::Options, scenario::Outcome};
 
 /// Events, beside all faults, that must happen in a run of all seeds.
 const EXPECTED: &[&str] = &[
+    "chain: condemn",
+    "chain: verdict",
     "check",
-    "condemn",
-    "fence",
-    "sweep",
-    "un-condemn",
-    "repack",
-    "merge",
-    "wait",
-    "remove points",
     "clone, fresh randomness",
     "clone, the same randomness",
     "commit",
@@ -29,8 +23,17 @@ const EXPECTED: &[&str] = &[
     "incremental",
     "outcome: aborted",
     "outcome: commit",
+    "outcome: fenced",
+    "prune: condemned",
+    "prune: fenced",
+    "prune: points removed",
+    "prune: released again",
+    "prune: repacked",
+    "prune: swept",
+    "prune: waits",
     "request after its process",
     "restore",
+    "resume",
 ];
 
 #[derive(Default)]

@@ -47,7 +47,7 @@ impl Template {
         let ctx = quiet_context(1);
         let memory = Arc::new(MemoryBackend::new());
         let secret = SecretKey::generate(&ctx)?;
-        let options = InitOptions::slots(vec![NewSlot::KeyFile(secret.clone())]).recovery(false).pack_bytes(128 << 10);
+        let options = InitOptions::slots(vec![NewSlot::KeyFile(secret.clone())]).recovery(false).pack_bytes(1 << 20);
         let made = Repository::init(memory.clone(), options, &ctx).await?;
         let (slot, owner) = open_slot(&memory, &secret).await?;
         let share = |capability| owner.restrict(capability, &ctx);

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use backstay_core::PutMode;
+use backstay_core::{PutMode, RestorePointId};
 use backstay_storage::MemoryBackend;
 use backstay_testkit::SeededRandom;
 use tokio::{
@@ -125,6 +125,15 @@ pub struct Actor {
     pub task: Option<JoinHandle<()>>,
 }
 
+/// Wakes the scheduler when an actor is no more.
+struct Ends(Arc<World>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.arrived.notify_one();
+    }
+}
+
 pub struct State {
     pub actors: Vec<Actor>,
     pub waiting: Vec<Waiting>,
@@ -193,7 +202,11 @@ impl World {
             task: None,
         });
         // It is the runtime's to begin with it; the lock is not held then.
-        state.actors[id].task = Some(tokio::spawn(async move { program(handle).await }));
+        state.actors[id].task = Some(tokio::spawn(async move {
+            // However it ends, the scheduler has to look.
+            let _ends = Ends(Arc::clone(&handle.world));
+            program(handle).await;
+        }));
     }
 
     /// Waits at the gate.
@@ -254,6 +267,11 @@ impl World {
         let now = again.unwrap_or(START_NANOS + actor.spec.skew * 1_000_000_000 + elapsed);
         actor.clock.push(now);
         now
+    }
+
+    /// Whether the session was begun before this moment by somebody who is not its beginner again.
+    pub fn known(&self, session: RestorePointId) -> bool {
+        !self.model().begun.insert(session)
     }
 
     /// Whether this is a clone on its way to where its original was.
