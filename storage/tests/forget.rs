@@ -210,18 +210,18 @@ async fn of_a_hold_and_a_forget_at_the_same_time_exactly_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forget_that_looked_before_a_hold_was_set_is_told_of_it() {
+async fn after_a_forget_that_was_cut_off_a_hold_is_promised_or_refused() {
     let (memory, repository) = memory_repository().await;
     let ids = ids(&three(&repository).await);
     let ctx = Context::default();
-    // Dies before its first put: it has looked, and found nothing.
+    // Before its first put: nothing has begun, and a hold holds.
     let fault = Arc::new(FaultBackend::new(memory.clone()));
     let forgetter = open(fault.clone()).await.unwrap();
     fault.inject(Rule::new(Fault::Fail(ErrorKind::PermissionDenied)).on(Operation::Put).times(1));
     forgetter.forget(&ids[..1], &ctx).await.unwrap_err();
     repository.hold(&ids[0], "", &ctx).await.unwrap();
     assert_eq!(kind_of(forgetter.forget(&ids[..1], &ctx).await), ErrorKind::Conflict);
-    // Dies between its two puts: the point is there still, and nobody can be promised that it stays.
+    // Between its two puts: the point is there still, and nobody can be promised that it stays.
     fault.inject(Rule::new(Fault::Fail(ErrorKind::PermissionDenied)).on(Operation::Put).skip(1).times(1));
     forgetter.forget(&ids[1..2], &ctx).await.unwrap_err();
     assert_eq!(kind_of(repository.hold(&ids[1], "", &ctx).await), ErrorKind::Conflict);
