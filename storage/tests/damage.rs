@@ -328,12 +328,12 @@ async fn rows_of(memory: &MemoryBackend) -> BTreeMap<Kind, Vec<ObjectKey>> {
 async fn every_kind_of_object_has_a_row_in_the_matrix() {
     let scene = scene(1).await;
     let rows: BTreeSet<_> = rows_of(&scene.memory).await.into_keys().collect();
-    let types = (1..=18_u8).filter_map(|number| TYPES.iter().copied().find(|object| *object as u8 == number));
+    let types = (1..=20_u8).filter_map(|number| TYPES.iter().copied().find(|object| *object as u8 == number));
     let stored: BTreeSet<_> = types.filter_map(stored_in).collect();
     assert_eq!(rows, stored, "what is stored and what has a row differ");
 }
 
-const TYPES: [ObjectType; 18] = [
+const TYPES: [ObjectType; 20] = [
     ObjectType::Chunk,
     ObjectType::Node,
     ObjectType::Directory,
@@ -351,6 +351,8 @@ const TYPES: [ObjectType; 18] = [
     ObjectType::Slot,
     ObjectType::Config,
     ObjectType::SessionKey,
+    ObjectType::Folded,
+    ObjectType::SessionSeen,
     ObjectType::Hold,
 ];
 
