@@ -10,7 +10,7 @@ use backstay_storage::repository::{
     Compression, Credential, SecretKey,
     chunk::Entry,
     crypto::{self, FORMAT_VERSION, ObjectType, SUITE, frame::Codec, kdf::KdfParameters, sign},
-    format::{self, chain, config, point, session},
+    format::{self, chain, config, hold, point, session},
     ids::{ChunkId, NodeId, ObjectHash, PackId, SegmentId, SignerId},
     index::{PackKind, PageCipher, Part, Section, SegmentBuilder, Trailer},
     keys::{KeyBundle, Secret, Slot, SlotKind},
@@ -262,6 +262,12 @@ fn outcomes() -> Vec<session::SessionOutcome> {
         .to_vec()
 }
 
+fn holds() -> Vec<hold::HoldRecord> {
+    [hold::Standing::Held("why".into()), hold::Standing::Released, hold::Standing::Going]
+        .map(|standing| hold::HoldRecord { session: [1; 16], number: 1, time: 1, standing })
+        .to_vec()
+}
+
 pub(crate) fn records() -> Vec<Vec<u8>> {
     let open = session::SessionOpen { session: [1; 16], generation: 0, time: 1, purpose: session::Purpose::Write };
     let checkpoint = session::SessionCheckpoint {
@@ -279,6 +285,7 @@ pub(crate) fn records() -> Vec<Vec<u8>> {
         format::encode(&checkpoint).unwrap(),
         format::encode(&chain::FoldedState::default()).unwrap(),
     ];
+    seeds.extend(holds().iter().map(|record| format::encode(record).unwrap()));
     seeds.extend(config());
     seeds.extend(chain_records().iter().map(|record| format::encode(record).unwrap()));
     seeds.extend(outcomes().iter().map(|outcome| format::encode(outcome).unwrap()));

@@ -12,7 +12,7 @@ use backstay_storage::{
         Credential, PointSelector, SecretKey,
         chunk::DiskChunker,
         crypto::{self, Domain, ObjectType, frame::Codec, sign::Signed},
-        format::{self, chain, config::Config, point, session},
+        format::{self, chain, config::Config, hold, point, session},
         fuzzing,
         ids::NodeId,
         index,
@@ -151,7 +151,7 @@ macro_rules! records {
 
 records! {
     Config, KeyBundle, Signed, Slot, chain::ChainRecord, chain::FoldedState, point::PointRecord, session::SessionCheckpoint,
-    session::SessionOpen, session::SessionOutcome, session::Tombstone,
+    session::SessionOpen, session::SessionOutcome, session::Tombstone, hold::HoldRecord,
 }
 
 /// A record that somebody with the keys sealed.

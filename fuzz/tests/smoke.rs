@@ -42,6 +42,8 @@ const REACHED_BY: &[(&str, &str)] = &[
     ("storage/repository/format/chain.rs SettledSession", "records"),
     ("storage/repository/format/chain.rs VerdictRecord", "records"),
     ("storage/repository/format/config.rs Config", "config"),
+    ("storage/repository/format/hold.rs HoldRecord", "records"),
+    ("storage/repository/format/hold.rs Standing", "records"),
     ("storage/repository/format/mod.rs decode", "records"),
     ("storage/repository/format/point.rs AttachmentEntry", "records"),
     ("storage/repository/format/point.rs DiskEntry", "records"),
@@ -91,6 +93,7 @@ const NO_DECODERS: &[&str] = &[
     "storage/repository/write/disk.rs parse_chunker",
     // Object keys, of which the backends' listings make no others.
     "storage/repository/state.rs parse_session_key",
+    "storage/repository/hold/log.rs parse_hold_key",
 ];
 
 /// How functions that decode are called.

@@ -170,6 +170,7 @@ struct Scene {
     memory: MemoryBackend,
     /// What each point holds.
     points: Vec<(RestorePoint, Sparse)>,
+    forgotten: RestorePoint,
     next: Sparse,
     stream: Bytes,
 }
@@ -203,10 +204,13 @@ async fn scene(seed: u64) -> Scene {
         session.attach("note", "text/plain", Bytes::from_static(b"a note")).await.unwrap();
         points.push((session.commit(PointDetails::default()).await.unwrap(), disk.clone()));
     }
+    repository.hold(&points[1].0.id, "evidence", &ctx).await.unwrap();
+    let forgotten = common::back_up_disk(&repository, "old", &Sparse::new(SEGMENT)).await.unwrap();
+    repository.forget(&[forgotten.id], &ctx).await.unwrap();
     let mut next = disk;
     next.write(500_000, b"the next day");
     assert_clean(&check_all(&repository).await.unwrap(), "the scene");
-    Scene { memory: memory.fork(), points, next, stream }
+    Scene { memory: memory.fork(), points, forgotten, next, stream }
 }
 
 /// How a command ended; `Ok(false)` for a check that has findings.
@@ -279,12 +283,20 @@ fn is_typed(error: &Error) -> bool {
 
 /// Damage that no check of this repository alone can see.
 fn beyond_any_check(kind: Kind, damage: Damage, key: &ObjectKey, scene: &Scene) -> bool {
+    let forgotten = key.as_str().contains(&scene.forgotten.id.to_string());
     // Without its outcome a session looks like one that never ended. A later point of the same workload tells.
     let newest = |name: &str| {
         let point = scene.points.iter().rfind(|(point, _)| point.workload.id.as_str() == name).unwrap();
         key.as_str().contains(&point.0.id.to_string())
     };
-    kind == Kind::SessionOutcome && damage == Damage::Delete && (newest("web") || newest("db"))
+    match kind {
+        Kind::SessionOutcome if damage == Damage::Delete => newest("web") || newest("db") || forgotten,
+        // Nobody misses the point, nor that it was about to go.
+        Kind::Point | Kind::Hold if forgotten => true,
+        // Without it there is no hold, or the point is there again, or the record before it counts.
+        Kind::Hold | Kind::Tombstone => damage == Damage::Delete,
+        _ => false,
+    }
 }
 
 async fn apply(damage: Damage, memory: &MemoryBackend, key: &ObjectKey, sibling: &Bytes, random: &SeededRandom) {
@@ -316,12 +328,12 @@ async fn rows_of(memory: &MemoryBackend) -> BTreeMap<Kind, Vec<ObjectKey>> {
 async fn every_kind_of_object_has_a_row_in_the_matrix() {
     let scene = scene(1).await;
     let rows: BTreeSet<_> = rows_of(&scene.memory).await.into_keys().collect();
-    let types = (1..=18_u8).filter_map(|number| TYPES.iter().copied().find(|object| *object as u8 == number));
+    let types = (1..=20_u8).filter_map(|number| TYPES.iter().copied().find(|object| *object as u8 == number));
     let stored: BTreeSet<_> = types.filter_map(stored_in).collect();
     assert_eq!(rows, stored, "what is stored and what has a row differ");
 }
 
-const TYPES: [ObjectType; 18] = [
+const TYPES: [ObjectType; 20] = [
     ObjectType::Chunk,
     ObjectType::Node,
     ObjectType::Directory,
@@ -339,6 +351,8 @@ const TYPES: [ObjectType; 18] = [
     ObjectType::Slot,
     ObjectType::Config,
     ObjectType::SessionKey,
+    ObjectType::Folded,
+    ObjectType::SessionSeen,
     ObjectType::Hold,
 ];
 
@@ -430,12 +444,13 @@ async fn cell(scene: &Scene, kind: Kind, key: &ObjectKey, damage: Damage, siblin
 async fn a_finding_names_the_object_that_is_damaged() {
     let scene = scene(30).await;
     for (kind, keys) in rows_of(&scene.memory).await {
-        if matches!(kind, Kind::Chain) {
-            continue; // A chain that cannot be followed is no finding: nothing can be looked at without it.
+        if matches!(kind, Kind::Chain | Kind::Tombstone) {
+            continue; // No finding but an error: without them nobody knows what there is to look at.
         }
         let memory = Arc::new(scene.memory.fork());
         let repository = open(memory.clone()).await.unwrap();
-        let key = keys.last().unwrap();
+        let forgotten = scene.forgotten.id.to_string();
+        let key = keys.iter().rfind(|key| !key.as_str().contains(&forgotten)).unwrap();
         memory.tamper(key, |bytes| *bytes.last_mut().unwrap() ^= 0x10).unwrap();
         let report = check_all(&repository).await.unwrap();
         let named = |text: String| text.contains(key.name()) || text.contains(key.as_str());

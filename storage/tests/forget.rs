@@ -9,7 +9,7 @@ use std::sync::Arc;
 use backstay_core::{Context, ErrorKind, ObjectKey, RestorePoint, RestorePointId, Result, StorageBackend};
 use backstay_storage::{
     Fault, FaultBackend, MemoryBackend, Operation, Repository, Rule,
-    repository::{Capability, ForgetReport, SessionOptions, keys::KeyBundle},
+    repository::{Capability, ForgetReport, PruneOptions, SessionOptions, keys::KeyBundle},
 };
 use common::{
     MIB, Source, Sparse, admit, assert_clean, back_up, back_up_disk, check_all, dense, memory_repository, no_sample,
@@ -210,18 +210,18 @@ async fn of_a_hold_and_a_forget_at_the_same_time_exactly_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_forget_that_looked_before_a_hold_was_set_is_told_of_it() {
+async fn after_a_forget_that_was_cut_off_a_hold_is_promised_or_refused() {
     let (memory, repository) = memory_repository().await;
     let ids = ids(&three(&repository).await);
     let ctx = Context::default();
-    // Dies before its first put: it has looked, and found nothing.
+    // Before its first put: nothing has begun, and a hold holds.
     let fault = Arc::new(FaultBackend::new(memory.clone()));
     let forgetter = open(fault.clone()).await.unwrap();
     fault.inject(Rule::new(Fault::Fail(ErrorKind::PermissionDenied)).on(Operation::Put).times(1));
     forgetter.forget(&ids[..1], &ctx).await.unwrap_err();
     repository.hold(&ids[0], "", &ctx).await.unwrap();
     assert_eq!(kind_of(forgetter.forget(&ids[..1], &ctx).await), ErrorKind::Conflict);
-    // Dies between its two puts: the point is there still, and nobody can be promised that it stays.
+    // Between its two puts: the point is there still, and nobody can be promised that it stays.
     fault.inject(Rule::new(Fault::Fail(ErrorKind::PermissionDenied)).on(Operation::Put).skip(1).times(1));
     forgetter.forget(&ids[1..2], &ctx).await.unwrap_err();
     assert_eq!(kind_of(repository.hold(&ids[1], "", &ctx).await), ErrorKind::Conflict);
@@ -294,4 +294,34 @@ async fn a_damaged_point_is_listed_apart_and_others_can_be_forgotten() {
     memory.tamper(&outcome, |bytes| *bytes.last_mut().unwrap() ^= 1).unwrap();
     assert_eq!(kind_of(repository.forget(&ids[1..2], &ctx).await), ErrorKind::Integrity);
     assert_eq!(repository.inventory().await.unwrap().damaged[0].0, ids[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_forgotten_is_collected_with_its_holds_and_the_rest_keeps_its_own() {
+    let (memory, repository) = memory_repository().await;
+    let points = three(&repository).await;
+    let ids = ids(&points);
+    let ctx = Context::default();
+    repository.hold(&ids[0], "stays", &ctx).await.unwrap();
+    repository.hold(&ids[1], "goes", &ctx).await.unwrap();
+    repository.release(&ids[1], &ctx).await.unwrap();
+    repository.forget(&ids[1..2], &ctx).await.unwrap();
+    for _ in 0..3 {
+        repository.prune(&PruneOptions::default(), &ctx).await.unwrap();
+    }
+    let holds: Vec<_> = memory.keys().into_iter().filter(|key| key.as_str().starts_with("holds/")).collect();
+    assert_eq!(holds, [ObjectKey::new(format!("holds/{}/1", ids[0])).unwrap()]);
+    assert!(memory.keys().iter().all(|key| !key.as_str().contains(&ids[1].to_string())));
+    assert_eq!(kind_of(repository.forget(&ids[..1], &ctx).await), ErrorKind::Conflict);
+    assert_eq!(kind_of(repository.forget(&ids[1..2], &ctx).await), ErrorKind::NotFound);
+    for (point, disk) in [&points[0], &points[2]] {
+        assert!(restore(&repository, point).await.unwrap() == *disk);
+    }
+    assert_clean(&check_all(&repository).await.unwrap(), "after a collection");
+    // The chain describes what it has settled; a point that is lost all the same counts for no rule.
+    memory.delete(&ObjectKey::new(format!("points/{}", ids[2])).unwrap()).await.unwrap();
+    let inventory = repository.inventory().await.unwrap();
+    assert_eq!(inventory.points.iter().map(|point| point.id).collect::<Vec<_>>(), ids[..1]);
+    assert_eq!(inventory.damaged[0].0, ids[2]);
+    assert_eq!(repository.forget(&ids[2..], &ctx).await.unwrap().forgotten, ids[2..]);
 }

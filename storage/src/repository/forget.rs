@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use backstay_core::{Context, Error, ErrorKind, ObjectKey, RestorePointId, Result};
+use backstay_core::{Context, Error, ErrorKind, RestorePointId, Result};
 use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{
@@ -10,7 +10,7 @@ use super::{
     crypto::ObjectType,
     format::{hold::Standing, session::Tombstone},
     hold::{APPEND_ATTEMPTS, Newest, Newests, Says, again, busy, is_damage, is_taken, unknown},
-    state::{SMALL_READS, State},
+    state::{SMALL_READS, State, tombstone_key},
 };
 
 /// What became of points that were to be forgotten.
@@ -19,7 +19,8 @@ use super::{
 pub struct ForgetReport {
     /// Forgotten now, in the order in which they were named.
     pub forgotten: Vec<RestorePointId>,
-    /// Those that had been forgotten before, or were by somebody else meanwhile.
+    /// Those that had been forgotten before, or were by somebody else meanwhile. Once a collector has removed every trace of a point
+    /// it is unknown instead.
     pub already: Vec<RestorePointId>,
 }
 
@@ -128,7 +129,7 @@ impl Repository {
                 return Err(busy(id));
             }
         }
-        ctx.check()?;
+        // Not cancelled here: between the two puts the point is there and cannot be held any more.
         let key = tombstone_key(id)?;
         let tombstone = Tombstone { session: *id.as_bytes(), time: ctx.now().as_nanos() };
         match self.objects().put_record(&key, ObjectType::Forgotten, &tombstone, ctx).await {
@@ -138,10 +139,6 @@ impl Repository {
             Err(error) => Err(error),
         }
     }
-}
-
-fn tombstone_key(id: &RestorePointId) -> Result<ObjectKey> {
-    ObjectKey::new(format!("forgotten/{id}"))
 }
 
 fn id_of(state: &State, prefix: &str) -> Result<RestorePointId> {

@@ -7,7 +7,7 @@ use backstay_core::{Context, ObjectKey, Result};
 use super::{
     compress,
     crypto::{ObjectType, envelope, frame::Codec, sign},
-    format::{self, chain::ChainRecord, point::PointRecord, session},
+    format::{self, chain::ChainRecord, hold::HoldRecord, point::PointRecord, session},
     keys::{KeyBundle, Keyring},
     objects::Objects,
 };
@@ -15,8 +15,14 @@ use crate::backend::MemoryBackend;
 
 /// The repository that [`open_record`] takes records to be of.
 pub const REPOSITORY: [u8; 16] = [3; 16];
-const KINDS: [ObjectType; 5] =
-    [ObjectType::Chain, ObjectType::Point, ObjectType::Forgotten, ObjectType::SessionOpen, ObjectType::SessionOutcome];
+const KINDS: [ObjectType; 6] = [
+    ObjectType::Chain,
+    ObjectType::Point,
+    ObjectType::Forgotten,
+    ObjectType::Hold,
+    ObjectType::SessionOpen,
+    ObjectType::SessionOutcome,
+];
 
 pub use super::compress::compress;
 
@@ -50,6 +56,9 @@ pub fn open_record(bytes: &[u8]) {
             }
             ObjectType::Forgotten => {
                 objects.open_record::<session::Tombstone>(&key, kind, &object)?;
+            }
+            ObjectType::Hold => {
+                objects.open_record::<HoldRecord>(&key, kind, &object)?;
             }
             ObjectType::SessionOpen => {
                 objects.open_record::<session::SessionOpen>(&key, kind, &object)?;

@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod commands;
+mod forget;
 mod images;
 mod incremental;
 mod interrupt;

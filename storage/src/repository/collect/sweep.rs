@@ -23,7 +23,7 @@ impl Repository {
     /// Lists what may be left over. Then the state is read, then [`Self::sweep`].
     pub(super) async fn leftovers(&self) -> Result<Leftovers> {
         let mut keys = Vec::new();
-        for folder in ["points", "forgotten", "folded"] {
+        for folder in ["points", "forgotten", "holds", "folded"] {
             let folder = ObjectKey::new(folder)?;
             let mut objects = self.backend().list(Some(&folder));
             while let Some(meta) = objects.try_next().await? {
@@ -56,7 +56,7 @@ impl Repository {
             }
         }
         let over: HashSet<&str> = keys.iter().filter_map(|key: &ObjectKey| key.as_str().split('/').nth(1)).collect();
-        // A point or tombstone without a session that could still commit it, and without a place in the folded state.
+        // A point, tombstone or hold without a session that could still commit it, and without a place in the folded state.
         let gone = |id: &RestorePointId| {
             !settled.contains(id) && (!state.sessions.contains_key(id) || over.contains(id.to_string().as_str()))
         };
@@ -67,6 +67,9 @@ impl Repository {
             Some(("folded", name)) => {
                 let number = name.split_once('-').and_then(|(number, _)| number.parse::<u64>().ok());
                 number.is_some_and(|number| number <= state.chain.head) && Some(name) != current.as_deref()
+            }
+            Some(("holds", name)) => {
+                name.split_once('/').and_then(|(id, _)| id.parse().ok()).is_some_and(|id: RestorePointId| gone(&id))
             }
             Some((_, name)) => name.parse().is_ok_and(|id: RestorePointId| gone(&id)),
             None => false,

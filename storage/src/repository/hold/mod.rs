@@ -3,22 +3,22 @@
 //! A point's records below `holds/` are numbered and put if absent, so that of a `hold` and a `forget` at the same time one is
 //! told about the other.
 
+mod log;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use backstay_core::{
-    Context, Error, ErrorKind, HOLD_LABEL, ObjectKey, RestorePoint, RestorePointId, Result, Retry, Timestamp,
-};
-use futures::{StreamExt, TryStreamExt, stream};
+use backstay_core::{Context, Error, HOLD_LABEL, RestorePoint, RestorePointId, Result, Timestamp};
+use futures::{StreamExt, stream};
 use serde::Serialize;
 
 use super::{
     Repository,
     chain::Chain,
-    crypto::ObjectType,
-    format::hold::{HoldRecord, Standing},
+    format::hold::Standing,
     points::StoredPoint,
     state::{SMALL_READS, State},
 };
+pub use log::{Newest, Newests, Says, is_damage, is_taken};
 
 /// The longest reason of a hold, in bytes.
 const MAX_REASON_BYTES: usize = 1024;
@@ -46,39 +46,6 @@ pub struct Inventory {
     pub damaged: Vec<(RestorePointId, Error)>,
     /// The holds on points that can be read.
     pub holds: BTreeMap<RestorePointId, Hold>,
-}
-
-/// The newest record of a point.
-#[derive(Debug)]
-pub(super) struct Newest {
-    pub number: u64,
-    pub says: Says,
-}
-
-/// What it says.
-#[derive(Debug)]
-pub(super) enum Says {
-    Held(Hold),
-    Released,
-    Going,
-    /// Nobody knows, so the point stays.
-    Unreadable(Error),
-}
-
-/// The newest records of points; points without records are not in it.
-pub(super) type Newests = BTreeMap<RestorePointId, Newest>;
-
-impl Newest {
-    fn hold(&self) -> Option<Hold> {
-        match &self.says {
-            Says::Held(hold) => Some(hold.clone()),
-            Says::Released | Says::Going => None,
-            Says::Unreadable(error) => Some(Hold {
-                reason: format!("its newest hold record cannot be read: {}", error.message()),
-                since: None,
-            }),
-        }
-    }
 }
 
 impl Hold {
@@ -161,6 +128,7 @@ impl Repository {
         let state = self.state().await?;
         let unreadable = state.unreadable.iter().map(|(id, error)| (*id, again(error)));
         let mut inventory = Inventory { damaged: unreadable.collect(), ..Inventory::default() };
+        // Each is read as it is stored, although the chain describes some: a point that is lost must not count as one that is kept.
         let reads: Vec<_> =
             state.points().map(|(id, committed)| async { (*id, self.stored_point(id, committed).await) }).collect();
         let mut reads = stream::iter(reads).buffer_unordered(SMALL_READS);
@@ -189,99 +157,10 @@ impl Repository {
         self.state().await
     }
 
-    /// The newest record of one point.
-    pub(super) async fn newest_hold(&self, chain: &Chain, point: &RestorePointId) -> Result<Option<Newest>> {
-        let folder = ObjectKey::new(format!("holds/{point}"))?;
-        let mut newest = self.newest_holds_in(&folder, chain, |id| id == point).await?;
-        Ok(newest.remove(point))
-    }
-
-    /// The newest records of the points that `wanted` picks.
-    pub(super) async fn newest_holds(
-        &self,
-        chain: &Chain,
-        wanted: impl Fn(&RestorePointId) -> bool,
-    ) -> Result<Newests> {
-        self.newest_holds_in(&ObjectKey::new("holds")?, chain, wanted).await
-    }
-
-    async fn newest_holds_in(
-        &self,
-        folder: &ObjectKey,
-        chain: &Chain,
-        wanted: impl Fn(&RestorePointId) -> bool,
-    ) -> Result<Newests> {
-        let mut numbers: BTreeMap<RestorePointId, u64> = BTreeMap::new();
-        let mut listing = self.backend().list(Some(folder));
-        while let Some(meta) = listing.try_next().await? {
-            if let Some((point, number)) = parse_hold_key(&meta.key).filter(|(point, _)| wanted(point)) {
-                let newest = numbers.entry(point).or_default();
-                *newest = number.max(*newest);
-            }
-        }
-        drop(listing);
-        let reads: Vec<_> = numbers
-            .into_iter()
-            .map(|(point, number)| async move { Ok((point, self.read_hold(chain, &point, number).await?)) })
-            .collect();
-        stream::iter(reads).buffer_unordered(SMALL_READS).try_collect().await
-    }
-
-    async fn read_hold(&self, chain: &Chain, point: &RestorePointId, number: u64) -> Result<Newest> {
-        let key = hold_key(point, number)?;
-        let says = match self.objects().get_record::<HoldRecord>(&key, ObjectType::Hold).await {
-            Ok(record) => {
-                let genuine = record.body.session == *point.as_bytes() && record.body.number == number;
-                // The newest roster decides: what somebody who was taken off it says keeps a point and never lets one go.
-                let may = chain
-                    .roster
-                    .iter()
-                    .any(|entry| entry.signer == Some(record.signer) && entry.capability.may_forget());
-                match record.body.standing {
-                    _ if !genuine || !may => Says::Unreadable(
-                        Error::integrity("A hold record is not signed by anybody who may forget restore points")
-                            .with_context("object", key),
-                    ),
-                    Standing::Held(reason) => {
-                        Says::Held(Hold { reason, since: Some(Timestamp::from_nanos(record.body.time)) })
-                    }
-                    Standing::Released => Says::Released,
-                    Standing::Going => Says::Going,
-                }
-            }
-            // Listed and not there is not absent: only what is known to be released may go.
-            Err(error) if is_damage(&error) || error.kind() == ErrorKind::NotFound => Says::Unreadable(error),
-            Err(error) => return Err(error),
-        };
-        Ok(Newest { number, says })
-    }
-
-    /// Puts the record after `newest`; false when somebody else has put one there.
-    pub(super) async fn append_hold(
-        &self,
-        point: &RestorePointId,
-        newest: Option<&Newest>,
-        standing: Standing,
-        ctx: &Context,
-    ) -> Result<bool> {
-        let number = newest.map_or(0, |newest| newest.number).checked_add(1);
-        let number = number.ok_or_else(|| {
-            Error::integrity("The newest hold record of the restore point has an absurd number: remove that object")
-                .with_context("point", point)
-        })?;
-        let record = HoldRecord { session: *point.as_bytes(), number, time: ctx.now().as_nanos(), standing };
-        let put = self.objects().put_record(&hold_key(point, number)?, ObjectType::Hold, &record, ctx).await;
-        match put {
-            Ok(_) => Ok(true),
-            Err(error) if is_taken(&error) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
     /// The hold that a point was made with.
     pub(super) async fn label_hold(&self, state: &State, point: &RestorePointId) -> Result<Option<Hold>> {
         let committed = state.committed.get(point).ok_or_else(|| unknown(point))?;
-        let stored = self.stored_point(point, committed).await?;
+        let stored = self.summary(point, committed).await?;
         Ok(stored.record.labels.get(HOLD_LABEL).map(|reason| Hold { reason: reason.clone(), since: None }))
     }
 }
@@ -310,30 +189,8 @@ pub(super) fn busy(point: &RestorePointId) -> Error {
     Error::conflict("Others keep changing the hold of the restore point; run it again").with_context("point", point)
 }
 
-/// Whether an object is there and says nothing that counts. Also one of a version that nobody knows: a flipped bit looks like that.
-pub(super) fn is_damage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Unsupported)
-}
-
-/// Whether a put met another object of its name. A hiccup of the store is a `Conflict` to be tried again and has been.
-pub(super) fn is_taken(error: &Error) -> bool {
-    let never = error.retry() == Retry::Never;
-    matches!(error.kind(), ErrorKind::Conflict | ErrorKind::AlreadyExists) && never
-}
-
 /// The same error once more, without its source.
 pub(super) fn again(error: &Error) -> Error {
     let copy = Error::new(error.kind(), error.message().to_owned());
     error.context().iter().fold(copy, |copy, (key, value)| copy.with_context(key, value))
-}
-
-fn hold_key(point: &RestorePointId, number: u64) -> Result<ObjectKey> {
-    ObjectKey::new(format!("holds/{point}/{number}"))
-}
-
-/// Names that no writer makes are not holds: `007` beside `7` would hide it.
-fn parse_hold_key(key: &ObjectKey) -> Option<(RestorePointId, u64)> {
-    let (point, number) = key.as_str().strip_prefix("holds/")?.split_once('/')?;
-    let (point, number) = (point.parse().ok()?, number.parse().ok()?);
-    (hold_key(&point, number).ok()? == *key).then_some((point, number))
 }
