@@ -36,7 +36,11 @@ impl PointDetails {
 impl WriteSession {
     /// Makes the point exist. When this returns it is durable, and every reader sees it.
     pub async fn commit(self, details: PointDetails) -> Result<RestorePoint> {
-        let put = match self.prepare(&details).await {
+        let prepared = match self.prepare(&details).await {
+            Err(error) => Err(self.explain(error).await),
+            prepared => prepared,
+        };
+        let put = match prepared {
             Ok((point, outcome)) => {
                 // From here on nobody can say that it failed without looking: it is not settled as aborted.
                 return self.settle(point, outcome).await;

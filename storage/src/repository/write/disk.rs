@@ -130,6 +130,22 @@ impl WriteSession {
             None => parse_chunker(&self.repository.config().disk_chunker)?,
         };
         self.writing()?;
+        match self.store_disk(disk, source, chunker, options).await {
+            Ok(report) => {
+                self.wrote();
+                Ok(report)
+            }
+            Err(error) => Err(self.explain(error).await),
+        }
+    }
+
+    async fn store_disk(
+        &mut self,
+        disk: &DiskId,
+        source: Arc<dyn DiskSource>,
+        chunker: DiskChunker,
+        options: &DiskOptions,
+    ) -> Result<DiskReport> {
         // The token names the moment before anything is read: what is written later is found changed next time.
         let token = source.change_token().await.context("disk", disk)?;
         let job = Arc::new(DiskJob {
@@ -176,7 +192,6 @@ impl WriteSession {
             reason: reason.clone(),
             read_bytes,
         });
-        self.wrote();
         Ok(DiskReport { disk: disk.clone(), method: changes.method(), reason, read_bytes })
     }
 

@@ -34,6 +34,7 @@ use crate::repository::{
     nodes::StoredNodes,
     points::StoredPoint,
     state::{State, session_key},
+    view::may_be_stale,
 };
 
 /// How often a session starts over because the chain moved while it was opening.
@@ -340,6 +341,26 @@ impl WriteSession {
 
     pub(super) const fn wrote(&mut self) {
         self.broken = false;
+    }
+
+    /// What seems damage may come of the session's end: a collector that has fenced it takes away what only this session would have
+    /// kept.
+    pub(super) async fn explain(&self, error: Error) -> Error {
+        match may_be_stale(&error) && self.was_ended().await {
+            true => Error::conflict("The backup was ended by a collector because it seemed dead: run it again")
+                .with_source(error),
+            false => error,
+        }
+    }
+
+    /// Whether there is an outcome, or the chain has settled the session without one. `false` also when that cannot be seen.
+    async fn was_ended(&self) -> bool {
+        let Ok(key) = session_key(&self.id, "outcome") else { return false };
+        if self.repository.backend().head(&key).await.is_ok() {
+            return true;
+        }
+        let chain = Chain::load(self.repository.objects(), &self.repository.config().owner).await;
+        chain.is_ok_and(|chain| self.generation < chain.folded.floor)
     }
 
     /// Puts a checkpoint when one is due.

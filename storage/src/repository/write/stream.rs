@@ -40,7 +40,10 @@ impl WriteSession {
                 .with_context("stream", name));
         }
         self.writing()?;
-        let entry = self.store_stream(name, bytes).await?;
+        let entry = match self.store_stream(name, bytes).await {
+            Ok(entry) => entry,
+            Err(error) => return Err(self.explain(error).await),
+        };
         self.wrote();
         let report = StreamReport { name: entry.name.clone(), size: entry.size };
         self.streams.push(entry);
@@ -58,7 +61,10 @@ impl WriteSession {
                 .with_context("attachment", name));
         }
         self.writing()?;
-        let stream = self.store_stream(name, futures::stream::iter([Ok(bytes)]).boxed()).await?;
+        let stream = match self.store_stream(name, futures::stream::iter([Ok(bytes)]).boxed()).await {
+            Ok(stream) => stream,
+            Err(error) => return Err(self.explain(error).await),
+        };
         self.wrote();
         self.attachments.push(AttachmentEntry { stream, media_type: media_type.to_owned() });
         Ok(())
