@@ -31,6 +31,8 @@ pub struct BackupRequest {
     pub compression: Compression,
     /// How disks are written.
     pub disk: DiskOptions,
+    /// Take up what was interrupted: see [`SessionOptions::resume`].
+    pub resume: bool,
 }
 
 impl BackupRequest {
@@ -45,6 +47,7 @@ impl BackupRequest {
             labels: BTreeMap::new(),
             compression: Compression::default(),
             disk: DiskOptions::default(),
+            resume: false,
         }
     }
 
@@ -89,6 +92,13 @@ impl BackupRequest {
         self.disk = disk;
         self
     }
+
+    /// Sets [`Self::resume`].
+    #[must_use]
+    pub const fn resume(mut self, resume: bool) -> Self {
+        self.resume = resume;
+        self
+    }
 }
 
 /// Streams to back up as a workload of their own: a dump on standard input, an archive.
@@ -102,13 +112,15 @@ pub struct StreamRequest {
     pub labels: BTreeMap<String, String>,
     /// How hard to compress.
     pub compression: Compression,
+    /// Take up what was interrupted: see [`SessionOptions::resume`].
+    pub resume: bool,
 }
 
 impl StreamRequest {
     /// These streams of this workload.
     #[must_use]
     pub fn new(workload: Workload, streams: Vec<StreamSource>) -> Self {
-        Self { workload, streams, labels: BTreeMap::new(), compression: Compression::default() }
+        Self { workload, streams, labels: BTreeMap::new(), compression: Compression::default(), resume: false }
     }
 
     /// Sets [`Self::labels`].
@@ -122,6 +134,13 @@ impl StreamRequest {
     #[must_use]
     pub const fn compression(mut self, compression: Compression) -> Self {
         self.compression = compression;
+        self
+    }
+
+    /// Sets [`Self::resume`].
+    #[must_use]
+    pub const fn resume(mut self, resume: bool) -> Self {
+        self.resume = resume;
         self
     }
 }
@@ -171,12 +190,12 @@ impl Engine {
         let started = Instant::now();
         let task = ctx.task(&format!("back up {}", request.workload.id), None);
         let ctx = &ctx.clone().within(&task);
-        let options = SessionOptions::default().labels(request.labels).compression(request.compression);
+        let options =
+            SessionOptions::default().labels(request.labels).compression(request.compression).resume(request.resume);
         let mut session = self.repository.begin(request.workload, options, ctx).await?;
         for stream in request.streams {
             if let Err(error) = session.write_stream(&stream.name, stream.bytes).await {
-                session.abort().await;
-                return Err(error);
+                return Err(session.give_up(error).await);
             }
         }
         let point = session.commit(PointDetails::default()).await?;
@@ -194,7 +213,8 @@ impl Engine {
         let options = SessionOptions::default()
             .labels(request.labels.clone())
             .compression(request.compression)
-            .full(request.full);
+            .full(request.full)
+            .resume(request.resume);
         let workload = capture.spec().workload.clone();
         let mut session = self.repository.begin(workload, options, ctx).await?;
         match fill(&mut session, capture, request).await {
@@ -202,10 +222,7 @@ impl Engine {
                 let details = PointDetails::default().consistency(capture.consistency());
                 Ok((session.commit(details).await?, disks))
             }
-            Err(error) => {
-                session.abort().await;
-                Err(error)
-            }
+            Err(error) => Err(session.give_up(error).await),
         }
     }
 

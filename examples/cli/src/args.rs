@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{backup, check, completions, diff, forget, hold, init, points, restore, show, stats};
+use crate::commands::{backup, check, completions, diff, forget, hold, init, points, prune, restore, show, stats};
 
 const HELP: &str = "\
 Examples:
@@ -77,6 +77,7 @@ pub enum Command {
     Forget(Box<forget::Forget>),
     Hold(hold::HoldArgs),
     Release(hold::ReleaseArgs),
+    Prune(prune::Prune),
     Stats(stats::Stats),
     Completions(completions::Completions),
 }

@@ -58,6 +58,10 @@ pub struct Backup {
     /// Look at no earlier point: read everything.
     #[arg(long)]
     pub full: bool,
+    /// Take up the last backup of this workload that was interrupted: what it had stored at its last checkpoint is not stored again.
+    /// Not while it still runs.
+    #[arg(long)]
+    pub resume: bool,
     /// Write something on the point; may be given again. `hold` or `hold=REASON` puts it on hold.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_new_label)]
     pub labels: Vec<(String, String)>,
@@ -128,6 +132,7 @@ impl Backup {
         let request = BackupRequest::new(self.workload.clone())
             .full(self.full)
             .labels(self.labels.iter().cloned().collect())
+            .resume(self.resume)
             .compression(Compression::level(self.compression)?)
             .disk(DiskOptions::default().sample(self.sample));
         Engine::new(repository).hypervisor(Arc::new(images)).backup(&request, &app.ctx).await
@@ -142,6 +147,7 @@ impl Backup {
         let stream = StreamSource { name: self.stream_name.clone(), bytes: stdio::read_all()? };
         let request = StreamRequest::new(workload, vec![stream])
             .labels(self.labels.iter().cloned().collect())
+            .resume(self.resume)
             .compression(Compression::level(self.compression)?);
         Engine::new(repository).backup_streams(request, ctx).await
     }

@@ -24,7 +24,7 @@ Rules count for each workload by itself. A point that any rule keeps stays, what
 on hold (see `backstay hold`). A point that cannot be read is left alone, and makes no other one go.
 
 A forgotten point is gone from every list at once and cannot be brought back. The space of what no point needs any more
-is not freed by this.";
+is freed by `backstay prune`.";
 
 /// Forget restore points: those that are named, or those that no rule keeps.
 ///

@@ -10,6 +10,7 @@ mod interrupt;
 mod kill;
 mod kit;
 mod passphrases;
+mod prune;
 mod restore;
 mod room;
 mod s3;

@@ -69,6 +69,11 @@ impl Checkpoints {
         Ok(())
     }
 
+    /// Whether there are some.
+    pub async fn any(&self) -> bool {
+        self.progress.lock().await.next > 0
+    }
+
     /// Names the point that is about to be put, if there were checkpoints before: a short session is quicker done anew.
     pub async fn last(&self, written: &Written, point: ObjectHash, objects: &Objects, ctx: &Context) -> Result<()> {
         let mut progress = self.progress.lock().await;

@@ -7,8 +7,8 @@ use std::{
 };
 
 use backstay_core::{
-    ChangeBase, ChangeToken, Context, DiskId, Error, ObjectKey, RestorePoint, RestorePointId, Result, Timestamp,
-    Workload, WorkloadId,
+    ChangeBase, ChangeToken, Context, DiskId, Error, ErrorKind, ObjectKey, RestorePoint, RestorePointId, Result,
+    Timestamp, Workload, WorkloadId,
 };
 
 use futures::TryStreamExt;
@@ -376,6 +376,18 @@ impl WriteSession {
 
     pub(super) fn parent_map(&self, entry: &DiskEntry) -> MapCursor {
         MapCursor::new(Arc::clone(&self.nodes) as _, entry.size, entry.root)
+    }
+
+    /// Gives up because of `error`. When that was an interruption (cancelled, the store away) and there are checkpoints, the session stays
+    /// open so that it can be taken up again, which the error then says; else it is settled as [`Self::abort`] does.
+    pub async fn give_up(self, error: Error) -> Error {
+        let interrupted = matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::Unavailable);
+        if interrupted && self.checkpoints.any().await {
+            return error
+                .with_context("next", "what was stored so far is kept: run the backup again and let it resume");
+        }
+        self.abort().await;
+        error
     }
 
     /// Gives up: says in the repository that nothing will come of this session.
