@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod buckets;
 mod commands;
 mod forget;
 mod images;
@@ -12,4 +13,3 @@ mod kit;
 mod passphrases;
 mod restore;
 mod room;
-mod s3;

@@ -22,6 +22,7 @@ struct State {
     /// All retries ever.
     retries: u64,
     silence: Option<Silence>,
+    met: bool,
 }
 
 /// Since when the store has not answered.
@@ -35,7 +36,7 @@ struct Silence {
 
 impl Budget {
     pub(super) fn new(options: RetryOptions, random: Arc<dyn RandomSource>) -> Self {
-        let state = Mutex::new(State { left: options.retries, retries: 0, silence: None });
+        let state = Mutex::new(State { left: options.retries, retries: 0, silence: None, met: false });
         Self { options, random, state }
     }
 
@@ -55,6 +56,7 @@ impl Budget {
     pub(super) fn answered(&self) {
         let mut state = self.state();
         state.silence = None;
+        state.met = true;
         state.left = (state.left + 1).min(self.options.retries);
     }
 
@@ -66,10 +68,11 @@ impl Budget {
         let pause = jittered(doubled.min(self.options.longest_pause), u64::from_le_bytes(bytes));
         let now = Instant::now();
         let mut state = self.state();
+        let patience = if state.met { self.options.patience } else { self.options.first_contact };
         // When nobody has asked for long, the silence of then tells nothing about now.
-        let known = state.silence.filter(|silence| now.duration_since(silence.last_failure) <= self.options.patience);
+        let known = state.silence.filter(|silence| now.duration_since(silence.last_failure) <= patience);
         let (began, given_up) = known.map_or((now, false), |silence| (silence.began, silence.given_up));
-        let given_up = given_up || now.duration_since(began) + pause > self.options.patience;
+        let given_up = given_up || now.duration_since(began) + pause > patience;
         state.silence = Some(Silence { began, last_failure: now, given_up });
         if failures >= self.options.attempts || given_up || state.left == 0 {
             return Ok(None);

@@ -26,7 +26,8 @@ pub use self::options::RetryOptions;
 /// [`RetryOptions::attempts`] times. Two more limits are shared by all calls of this backend and of its clones, so that the waiting for a dead
 /// store does not multiply by the calls that need it:
 ///
-/// - after [`RetryOptions::patience`] without a single answer no call waits any more: each is tried once and fails, until one succeeds;
+/// - after [`RetryOptions::patience`] without a single answer no call waits any more: each is tried once and fails, until one succeeds
+///   (a store that has never answered gets [`RetryOptions::first_contact`]);
 /// - of [`RetryOptions::retries`] each retry takes one and each success gives one back, so that a store that is falling over is not
 ///   pushed.
 ///

@@ -17,12 +17,14 @@ pub struct RetryOptions {
     pub longest_pause: Duration,
     /// How long the store may give no answer at all, to any call, before calls are no longer tried again.
     pub patience: Duration,
+    /// The same until it has answered for the first time: who got the address wrong wants to know soon.
+    pub first_contact: Duration,
     /// Retries of all calls together that successes have not paid back.
     pub retries: u32,
 }
 
 impl Default for RetryOptions {
-    /// Sixty tries, pauses of up to 10 seconds, three minutes of silence, 1,024 retries: the silence is what ends it, unless the store
+    /// Sixty tries, pauses of up to 10 seconds, three minutes of silence (ten seconds at first), 1,024 retries: the silence is what ends it, unless the store
     /// answers others.
     fn default() -> Self {
         Self {
@@ -30,6 +32,7 @@ impl Default for RetryOptions {
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(10),
             patience: Duration::from_secs(180),
+            first_contact: Duration::from_secs(10),
             retries: 1024,
         }
     }
@@ -47,5 +50,7 @@ macro_rules! setters {
 }
 
 impl RetryOptions {
-    setters! { attempts: u32, first_pause: Duration, longest_pause: Duration, patience: Duration, retries: u32 }
+    setters! {
+        attempts: u32, first_pause: Duration, longest_pause: Duration, patience: Duration, first_contact: Duration, retries: u32
+    }
 }

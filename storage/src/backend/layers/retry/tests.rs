@@ -12,6 +12,14 @@ fn key(name: &str) -> ObjectKey {
     ObjectKey::new(name).unwrap()
 }
 
+/// A store that has answered before.
+async fn known(options: RetryOptions) -> (Arc<FaultBackend>, RetryBackend) {
+    let (faults, backend) = patient(options);
+    backend.get(&key("a")).await.unwrap_err();
+    faults.reset_counts();
+    (faults, backend)
+}
+
 /// The same half of every pause.
 struct Half;
 
@@ -65,7 +73,7 @@ async fn what_a_pause_cannot_help_is_tried_once() {
 async fn pauses_double_up_to_the_longest_and_the_attempts_are_counted() {
     let seconds = Duration::from_secs;
     let options = RetryOptions::default().attempts(6).first_pause(seconds(2)).longest_pause(seconds(10));
-    let (faults, backend) = patient(options);
+    let (faults, backend) = known(options).await;
     faults.inject(away().always());
     let start = Instant::now();
     let error = backend.get(&key("a")).await.unwrap_err();
@@ -78,7 +86,7 @@ async fn pauses_double_up_to_the_longest_and_the_attempts_are_counted() {
 
 #[tokio::test(start_paused = true)]
 async fn the_waiting_for_a_dead_store_does_not_multiply_by_the_calls_that_need_it() {
-    let (faults, backend) = patient(RetryOptions::default());
+    let (faults, backend) = known(RetryOptions::default()).await;
     faults.inject(away().always());
     let start = Instant::now();
     let calls = (0..16).map(|number| {
@@ -99,6 +107,16 @@ async fn the_waiting_for_a_dead_store_does_not_multiply_by_the_calls_that_need_i
     assert_eq!(backend.get(&key("a")).await.unwrap_err().kind(), ErrorKind::NotFound);
     faults.inject(away().times(5));
     assert_eq!(backend.get(&key("a")).await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_never_answered_is_given_up_soon() {
+    let (faults, backend) = patient(RetryOptions::default());
+    faults.inject(away().always());
+    let start = Instant::now();
+    backend.get(&key("a")).await.unwrap_err();
+    assert!(start.elapsed() <= Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(backend.retries() > 3);
 }
 
 #[tokio::test(start_paused = true)]
