@@ -1,5 +1,7 @@
 //! A repository on a store that is slow to answer, behind the layers that a program puts before it.
 
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::{path::Path, sync::Arc};

@@ -35,6 +35,7 @@ pub use azure::{AzureBackend, AzureKey, AzureOptions};
 pub use fault::{Call, Counts, Fault, FaultBackend, Operation, Rule};
 #[cfg(feature = "gcs")]
 pub use gcs::{GcsBackend, GcsKey, GcsOptions};
+pub(crate) use layers::Wanted;
 pub use layers::{
     CacheOptions, CacheStats, Histogram, MetricsBackend, OperationMetrics, ReadCacheBackend, RetryBackend,
     RetryOptions, StoreMetrics, ThrottleBackend, ThrottleOptions,

@@ -9,6 +9,7 @@ mod retry;
 mod throttle;
 
 pub use metrics::{Histogram, MetricsBackend, OperationMetrics, StoreMetrics};
+pub(crate) use read_cache::Wanted;
 pub use read_cache::{CacheOptions, CacheStats, ReadCacheBackend};
 pub use retry::{RetryBackend, RetryOptions};
 pub use throttle::{ThrottleBackend, ThrottleOptions};

@@ -19,10 +19,10 @@ pub(super) const OVERHEAD: u64 = (MAGIC.len() + 2 * HASH) as u64;
 
 /// A whole object (no range) or a range of one, of one store.
 #[derive(Clone, Debug)]
-pub(super) struct Wanted {
-    pub(super) location: String,
-    pub(super) key: ObjectKey,
-    pub(super) range: Option<Range<u64>>,
+pub(crate) struct Wanted {
+    pub(crate) location: String,
+    pub(crate) key: ObjectKey,
+    pub(crate) range: Option<Range<u64>>,
 }
 
 /// The folder of an object, below that of the cache.
@@ -59,7 +59,7 @@ impl Wanted {
     }
 
     /// The parts of the file around a body.
-    pub(super) fn seal(&self, body: &[u8]) -> ([u8; MAGIC.len() + HASH], [u8; HASH]) {
+    pub(crate) fn seal(&self, body: &[u8]) -> ([u8; MAGIC.len() + HASH], [u8; HASH]) {
         let mut head = [0; MAGIC.len() + HASH];
         head[..MAGIC.len()].copy_from_slice(MAGIC);
         head[MAGIC.len()..].copy_from_slice(&self.hash());
@@ -69,7 +69,7 @@ impl Wanted {
     }
 
     /// The body in a file's bytes; nothing when they are not what was written for this.
-    pub(super) fn open(&self, file: Vec<u8>) -> Option<Bytes> {
+    pub(crate) fn decode(&self, file: Vec<u8>) -> Option<Bytes> {
         let start = MAGIC.len() + HASH;
         let end = file.len().checked_sub(HASH).filter(|end| *end >= start)?;
         let (head, sum) = self.seal(&file[start..end]);

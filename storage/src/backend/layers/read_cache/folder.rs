@@ -87,7 +87,7 @@ impl Folder {
         }
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
         (&file).take(most).read_to_end(&mut bytes).map_err(read)?;
-        match wanted.open(bytes) {
+        match wanted.decode(bytes) {
             Some(body) => {
                 // Used now. When that cannot be noted it goes sooner than it should, and no harm is done.
                 let _unnoted = file.set_times(FileTimes::new().set_modified(SystemTime::now()));

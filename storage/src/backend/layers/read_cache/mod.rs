@@ -21,11 +21,9 @@ use backstay_core::{
 use bytes::Bytes;
 use futures::stream::BoxStream;
 
+pub(crate) use self::entry::Wanted;
+use self::folder::{Folder, Found};
 pub use self::options::CacheOptions;
-use self::{
-    entry::Wanted,
-    folder::{Folder, Found},
-};
 use super::super::jobs::Jobs;
 
 /// What a [`ReadCacheBackend`] has done.

@@ -86,6 +86,6 @@ impl Budget {
 /// Anything up to the whole pause, so that many callers do not come back at once.
 fn jittered(pause: Duration, random: u64) -> Duration {
     // The upper 32 bits are a fraction of 2^32.
-    let nanos = pause.as_nanos() * u128::from(random >> 32) >> 32;
+    let nanos = (pause.as_nanos() * u128::from(random >> 32)) >> 32;
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
