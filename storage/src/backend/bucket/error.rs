@@ -17,6 +17,13 @@ pub(super) fn contended(error: &StoreError) -> bool {
     !refused && !says(error, "412 Precondition Failed") && !says(error, "BlobAlreadyExists")
 }
 
+/// Whether the store refuses to let go of an object before its time: a lock or a policy of S3 or Azure, or a hold.
+pub(super) fn locked(error: &StoreError) -> bool {
+    ["BlobImmutableDueToPolicy", "BlobImmutableDueToLegalHold", "object protected by object lock"]
+        .iter()
+        .any(|word| says(error, word))
+}
+
 pub(super) fn translate(error: StoreError, tried: &str) -> Error {
     let (kind, hint) = match &error {
         // A bucket that is not there is a mistake in the options, not an object that was looked for in vain.

@@ -17,7 +17,7 @@ use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{ObjectStore, ObjectStoreExt, PutOptions, path::Path};
 
 pub(in crate::backend) use self::declare::bucket_backend;
-use self::error::{contended, translate};
+use self::error::{contended, locked, translate};
 use super::local::check_object_range;
 
 /// How often a create is tried that met another one in flight.
@@ -141,6 +141,13 @@ impl StorageBackend for Bucket {
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         match self.store.delete(&self.path(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) if locked(&error) => {
+                let what = "The store keeps this object by a lock or a policy; delete it again when its time is over";
+                Err(Error::conflict(what)
+                    .with_context("key", key)
+                    .with_context("at", &self.location)
+                    .with_source(error))
+            }
             Err(error) => Err(self.about(key, "Delete an object", error)),
         }
     }

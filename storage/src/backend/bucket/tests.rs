@@ -62,3 +62,12 @@ fn neither_a_password_nor_a_signature_in_an_address_is_shown() {
     let shown = options::location("s3", "b", "/p/", Some("https://user:hidden@host:9000/path?sig=hidden"));
     assert_eq!(shown, "s3://b/p at https://host:9000/path");
 }
+
+#[test]
+fn an_object_that_the_store_must_keep_is_told_from_one_that_is_forbidden_for_good() {
+    let denied = |body: &str| object_store::Error::PermissionDenied { path: "a".into(), source: body.into() };
+    assert!(locked(&denied("403 Forbidden: Access Denied because object protected by object lock.")));
+    assert!(!locked(&denied("403 Forbidden: <Code>AccessDenied</Code>")));
+    assert!(locked(&conflict("409 Conflict: <Code>BlobImmutableDueToPolicy</Code>")));
+    assert!(!locked(&conflict("409 Conflict: <Code>BlobAlreadyExists</Code>")));
+}
