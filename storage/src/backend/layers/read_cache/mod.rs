@@ -45,7 +45,7 @@ pub struct CacheStats {
 /// Keeps ranges and whole objects that were read in a folder of this machine, up to a size.
 ///
 /// Only objects that never change are kept: those below [`CacheOptions::folders`], which are the packs and index segments of a repository.
-/// Everything that says what exists and who may do what (`chain/`, `sessions/`, `points/`, `forgotten/`, `keys/`, `config`), every
+/// Everything that says what exists and who may do what (`chain/`, `sessions/`, `points/`, `forgotten/`, `holds/`, `keys/`, `config`), every
 /// `head`, every listing and every "not found" comes from the store each time.
 ///
 /// A range is found again when exactly the same one is read. Nothing is kept of what is put. When the folder is full, what was not
