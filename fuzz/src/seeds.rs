@@ -11,6 +11,7 @@ use backstay_storage::repository::{
     chunk::Entry,
     crypto::{self, FORMAT_VERSION, ObjectType, SUITE, frame::Codec, kdf::KdfParameters, sign},
     format::{self, chain, config, hold, point, session},
+    fuzzing,
     ids::{ChunkId, NodeId, ObjectHash, PackId, SegmentId, SignerId},
     index::{PackKind, PageCipher, Part, Section, SegmentBuilder, Trailer},
     keys::{KeyBundle, Secret, Slot, SlotKind},
@@ -381,4 +382,8 @@ pub(crate) fn ranges_file() -> Vec<Vec<u8>> {
 
 pub(crate) fn change_token() -> Vec<Vec<u8>> {
     vec![images::token()]
+}
+
+pub(crate) fn cache_file() -> Vec<Vec<u8>> {
+    [true, false].map(|of_a_range| fuzzing::cache_file(crate::storage::PLAIN, of_a_range).unwrap()).into()
 }

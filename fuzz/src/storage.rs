@@ -211,3 +211,13 @@ pub fn unpack(bytes: &[u8]) {
         }
     }
 }
+
+/// A file of the read cache is what was written or nothing.
+pub fn cache_file(bytes: &[u8]) {
+    for range in [None, Some(PLAIN.len() as u64)] {
+        if let Some(body) = fuzzing::open_cache_file(bytes, range).unwrap() {
+            assert!(range.is_none_or(|len| len == body.len() as u64));
+            assert_eq!(fuzzing::cache_file(&body, range.is_some()).unwrap(), bytes);
+        }
+    }
+}

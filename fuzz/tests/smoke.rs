@@ -24,6 +24,7 @@ const REACHED_BY: &[(&str, &str)] = &[
     ("hypervisor/image/token.rs TokenBitmap", "change_token"),
     ("hypervisor/image/token.rs take_number", "change_token"),
     ("hypervisor/image/tracking.rs read_ranges", "ranges_file"),
+    ("storage/backend/layers/read_cache/entry.rs decode", "cache_file"),
     ("storage/repository/chunk/mod.rs parse", "text"),
     ("storage/repository/compress.rs decompress", "unpack"),
     ("storage/repository/crypto/envelope.rs epoch_of", "envelope"),

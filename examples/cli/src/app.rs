@@ -22,17 +22,25 @@ impl App {
         Self { global, ctx, progress, output }
     }
 
-    /// Where the repository is.
-    pub fn backend(&self) -> Result<Arc<dyn StorageBackend>> {
+    /// Where the repository is, with or without the cache that was asked for.
+    pub fn backend(&self, cached: bool) -> Result<Arc<dyn StorageBackend>> {
         let place = self.global.repo.as_deref().ok_or_else(|| {
             Error::invalid_input("Which repository? Name it with --repo REPO or in BACKSTAY_REPOSITORY")
         })?;
-        place::open(place, &self.global)
+        place::open(place, &self.global, cached)
     }
 
     /// Opens the repository.
     pub async fn repository(&self) -> Result<Repository> {
-        let backend = self.backend()?;
+        self.open(self.backend(true)?).await
+    }
+
+    /// Opens the repository so that what is read is what the store has, and no copy on this machine.
+    pub async fn uncached_repository(&self) -> Result<Repository> {
+        self.open(self.backend(false)?).await
+    }
+
+    async fn open(&self, backend: Arc<dyn StorageBackend>) -> Result<Repository> {
         // Before anybody is asked for a passphrase.
         place::must_be_there(&*backend).await?;
         let credential = secrets::to_open(&self.global, &self.ctx).await?;

@@ -1,10 +1,13 @@
 //! What every command understands.
 
-use std::path::PathBuf;
+use std::{num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{backup, check, completions, diff, forget, hold, init, points, prune, restore, show, stats};
+use crate::{
+    commands::{backup, check, completions, diff, forget, hold, init, points, prune, restore, show, stats},
+    units::{parse_bytes, parse_rate},
+};
 
 const HELP: &str = "\
 Examples:
@@ -38,7 +41,7 @@ pub struct Cli {
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Repository: a path, file://PATH or s3://BUCKET/PREFIX.
+    /// Repository: a path, file://PATH, s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX.
     #[arg(long, short, global = true, env = "BACKSTAY_REPOSITORY", value_name = "REPO")]
     pub repo: Option<String>,
     /// Read the passphrase from this file; one newline at its end does not count.
@@ -50,12 +53,28 @@ pub struct Global {
     /// Key file (or BACKSTAY_KEY_FILE). `init` makes it and never overwrites one.
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
-    /// S3 server (or AWS_ENDPOINT_URL), such as https://s3.example.com; Amazon's when not given.
+    /// Server of the bucket (or AWS_ENDPOINT_URL, AZURE_STORAGE_ENDPOINT), such as https://s3.example.com; that of Amazon, Azure
+    /// or Google when not given.
     #[arg(long, global = true, value_name = "URL")]
     pub endpoint: Option<String>,
     /// Allow an http:// endpoint that is not this machine (or AWS_ALLOW_HTTP=true).
     #[arg(long, global = true)]
     pub allow_http: bool,
+    /// Put at most this much a second: a number of KiB, or with a unit 512K, 10M, 1G.
+    #[arg(long, global = true, value_name = "RATE", value_parser = parse_rate)]
+    pub limit_upload: Option<NonZeroU64>,
+    /// Get at most this much a second.
+    #[arg(long, global = true, value_name = "RATE", value_parser = parse_rate)]
+    pub limit_download: Option<NonZeroU64>,
+    /// Make at most this many requests at once; 0 for any number.
+    #[arg(long, global = true, value_name = "COUNT", default_value_t = 0, hide_default_value = true)]
+    pub max_requests: usize,
+    /// Keep what is read from a bucket in this folder, for the next time. `check` reads the bucket all the same.
+    #[arg(long, global = true, env = "BACKSTAY_CACHE", value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// How large the cache may be.
+    #[arg(long, global = true, value_name = "BYTES", default_value = "4G", value_parser = parse_bytes)]
+    pub cache_size: u64,
     /// Print one JSON document on standard output, and errors as JSON on standard error.
     #[arg(long, global = true)]
     pub json: bool,

@@ -2,19 +2,32 @@
 
 use std::sync::Arc;
 
-use backstay::{BackendOptions, Error, ErrorKind, ObjectKey, Result, StorageBackend, open_backend};
+use backstay::{
+    AzureKey, AzureOptions, BackendOptions, CacheOptions, Error, ErrorKind, GcsKey, GcsOptions, ObjectKey, Result,
+    S3Options, StorageBackend, ThrottleOptions, open_backend,
+};
 
 use crate::args::Global;
 
-/// Opens the backend that REPO names.
-pub fn open(place: &str, global: &Global) -> Result<Arc<dyn StorageBackend>> {
-    if place == "memory:" {
-        return Err(Error::invalid_input("A repository in memory is for programs; give a path, file:// or s3://"));
+/// Opens the backend that REPO names. What must read the store itself asks for no cache.
+pub fn open(place: &str, global: &Global, cached: bool) -> Result<Arc<dyn StorageBackend>> {
+    let limits = ThrottleOptions::default()
+        .upload(global.limit_upload)
+        .download(global.limit_download)
+        .requests(global.max_requests);
+    let mut options = BackendOptions::default().throttle(limits);
+    if let Some(folder) = global.cache.as_ref().filter(|_| cached) {
+        options = options.cache(folder, CacheOptions::default().max_bytes(global.cache_size));
     }
-    let mut options = BackendOptions::default();
-    if place.starts_with("s3://") {
-        options = options.s3(s3(global));
-    }
+    options = match place.split_once(':') {
+        Some(("memory", "")) => {
+            return Err(Error::invalid_input("A repository in memory is for programs; give a path or a URL"));
+        }
+        Some(("s3", _)) => options.s3(s3(global)),
+        Some(("az", _)) => options.azure(azure(global)?),
+        Some(("gs", _)) => options.gcs(gcs(global)),
+        _ => options,
+    };
     open_backend(place, &options)
 }
 
@@ -30,12 +43,11 @@ pub async fn must_be_there(backend: &dyn StorageBackend) -> Result<()> {
 }
 
 /// The usual variables of the AWS tools. Bucket and prefix come from the URL.
-fn s3(global: &Global) -> backstay::S3Options {
-    let mut s3 = backstay::S3Options::new("");
-    let endpoint = global.endpoint.clone().or_else(|| variable(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]));
-    if let Some(endpoint) = endpoint {
-        let allowed = global.allow_http || variable(&["AWS_ALLOW_HTTP"]).is_some_and(|value| value == "true");
-        s3 = s3.allow_http(allowed || is_this_machine(&endpoint)).endpoint(endpoint);
+fn s3(global: &Global) -> S3Options {
+    let mut s3 = S3Options::new("");
+    if let Some(endpoint) = endpoint(global, &["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]) {
+        let allowed = variable(&["AWS_ALLOW_HTTP"]).is_some_and(|value| value == "true");
+        s3 = s3.allow_http(allowed || http_is_fine(&endpoint, global)).endpoint(endpoint);
     }
     if let Some(region) = variable(&["AWS_REGION", "AWS_DEFAULT_REGION"]) {
         s3 = s3.region(region);
@@ -50,6 +62,60 @@ fn s3(global: &Global) -> backstay::S3Options {
         s3 = s3.session_token(token);
     }
     s3
+}
+
+/// The usual variables of the Azure tools and libraries. Container and prefix come from the URL.
+fn azure(global: &Global) -> Result<AzureOptions> {
+    let account = variable(&["AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"]).ok_or_else(|| {
+        Error::invalid_input("Azure needs the name of the storage account; set AZURE_STORAGE_ACCOUNT")
+    })?;
+    let mut azure = AzureOptions::new(account, "").key(azure_key());
+    if let Some(endpoint) = endpoint(global, &["AZURE_STORAGE_ENDPOINT"]) {
+        azure = azure.allow_http(http_is_fine(&endpoint, global)).endpoint(endpoint);
+    }
+    Ok(azure)
+}
+
+/// The most particular first: a key or a signature for storage beats an identity that other programs use as well.
+fn azure_key() -> AzureKey {
+    if let Some(key) = variable(&["AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY", "AZURE_STORAGE_KEY"]) {
+        return AzureKey::Access(key.into());
+    }
+    if let Some(signature) = variable(&["AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY"]) {
+        return AzureKey::Signature(signature.into());
+    }
+    let (tenant, client) = (variable(&["AZURE_TENANT_ID"]), variable(&["AZURE_CLIENT_ID"]));
+    let (Some(tenant), Some(client)) = (tenant, client) else { return AzureKey::Machine };
+    if let Some(secret) = variable(&["AZURE_CLIENT_SECRET"]) {
+        return AzureKey::Principal { tenant, client, secret: secret.into() };
+    }
+    match variable(&["AZURE_FEDERATED_TOKEN_FILE"]) {
+        Some(token_file) => AzureKey::Federated { tenant, client, token_file },
+        None => AzureKey::Machine,
+    }
+}
+
+/// The usual variables of Google's tools and libraries. Bucket and prefix come from the URL.
+fn gcs(global: &Global) -> GcsOptions {
+    let mut gcs = GcsOptions::new("");
+    if let Some(token) = variable(&["CLOUDSDK_AUTH_ACCESS_TOKEN", "GOOGLE_OAUTH_ACCESS_TOKEN"]) {
+        gcs = gcs.key(GcsKey::Token(token.into()));
+    } else if let Some(path) = variable(&["GOOGLE_APPLICATION_CREDENTIALS"]) {
+        gcs = gcs.key(GcsKey::File(path));
+    }
+    if let Some(endpoint) = endpoint(global, &[]) {
+        gcs = gcs.allow_http(http_is_fine(&endpoint, global)).endpoint(endpoint);
+    }
+    gcs
+}
+
+/// The option, or else the first of these variables that is set.
+fn endpoint(global: &Global, names: &[&str]) -> Option<String> {
+    global.endpoint.clone().or_else(|| variable(names))
+}
+
+fn http_is_fine(endpoint: &str, global: &Global) -> bool {
+    global.allow_http || is_this_machine(endpoint)
 }
 
 fn variable(names: &[&str]) -> Option<String> {

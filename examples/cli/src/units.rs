@@ -1,5 +1,7 @@
 //! Bytes, as people write and read them.
 
+use std::num::NonZeroU64;
+
 use indicatif::BinaryBytes;
 
 /// `1.5 GiB`.
@@ -37,6 +39,14 @@ pub fn parse_span(text: &str) -> Result<u64, String> {
     number.checked_mul(seconds).filter(|seconds| *seconds > 0).ok_or_else(bad)
 }
 
+/// Reads bytes a second: a bare number counts KiB, as it does elsewhere.
+pub fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+    let bare = !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
+    let bytes = if bare { parse_bytes(&format!("{text}K"))? } else { parse_bytes(text)? };
+    NonZeroU64::new(bytes)
+        .ok_or_else(|| "a rate of nothing moves nothing; leave the option out for no limit".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +80,12 @@ mod tests {
             [("0", 0), ("4096", 4096), ("64K", 65536), ("10MiB", 10 << 20), ("2GB", 2 << 30), ("1t", 1 << 40)]
         {
             assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
+        }
+        for (text, bytes) in [("512", 512 << 10), ("512B", 512), ("10M", 10 << 20), ("1GiB", 1 << 30)] {
+            assert_eq!(parse_rate(text).map(NonZeroU64::get), Ok(bytes), "{text}");
+        }
+        for bad in ["", "0", "0M", "M", "1.5M", "18446744073709551615"] {
+            assert!(parse_rate(bad).is_err(), "{bad}");
         }
         for bad in ["", "K", "-1", "1.5G", "1X", "99999999999999999999", "16777216T"] {
             assert!(parse_bytes(bad).is_err(), "{bad}");

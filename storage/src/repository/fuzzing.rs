@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use backstay_core::{Context, ObjectKey, Result};
+use bytes::Bytes;
 
 use super::{
     compress,
@@ -11,7 +12,7 @@ use super::{
     keys::{KeyBundle, Keyring},
     objects::Objects,
 };
-use crate::backend::MemoryBackend;
+use crate::backend::{MemoryBackend, Wanted};
 
 /// The repository that [`open_record`] takes records to be of.
 pub const REPOSITORY: [u8; 16] = [3; 16];
@@ -77,4 +78,19 @@ pub fn open_record(bytes: &[u8]) {
         };
         let _either = signed().and_then(|signed| open(kind, &signed));
     }
+}
+
+fn cached(range: Option<std::ops::Range<u64>>) -> Result<Wanted> {
+    Ok(Wanted { location: "memory:".into(), key: ObjectKey::new("packs/one")?, range })
+}
+
+/// A file of the read cache with this body, of a range that is as long or of the whole object.
+pub fn cache_file(body: &[u8], of_a_range: bool) -> Result<Vec<u8>> {
+    let (head, sum) = cached(of_a_range.then_some(0..body.len() as u64))?.seal(body);
+    Ok([&head, body, &sum].concat())
+}
+
+/// The body in a file of the read cache, of so many bytes of an object or of all of it.
+pub fn open_cache_file(file: &[u8], range: Option<u64>) -> Result<Option<Bytes>> {
+    Ok(cached(range.map(|len| 0..len))?.decode(file.to_vec()))
 }

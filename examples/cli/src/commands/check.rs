@@ -27,7 +27,7 @@ pub struct Check {
 impl Check {
     pub async fn run(self, app: &App) -> Result<u8> {
         let depth = self.read.map_or(CheckDepth::Structure, CheckDepth::Read);
-        let report = app.repository().await?.check(depth, &app.ctx).await?;
+        let report = app.uncached_repository().await?.check(depth, &app.ctx).await?;
         app.progress.clear();
         app.output.report(&document(&report), || text(&report))?;
         Ok(if report.is_clean() { exit::OK } else { exit::FINDINGS })

@@ -34,8 +34,8 @@ pub struct Init {
 impl Init {
     pub async fn run(self, app: &App) -> Result<u8> {
         let backend = match &self.place {
-            Some(place) => place::open(place, &app.global)?,
-            None => app.backend()?,
+            Some(place) => place::open(place, &app.global, false)?,
+            None => app.backend(false)?,
         };
         let (slots, key_file) = secrets::to_init(&app.global, &app.ctx).await?;
         let pack_bytes =

@@ -41,7 +41,9 @@ impl Home {
     /// The binary with the repository and, where there is one, the key file; nothing else from outside.
     pub fn command<A: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = A>) -> Command {
         let mut command = Command::new(BINARY);
-        let ours = |name: &str| name.starts_with("BACKSTAY_") || name.starts_with("AWS_");
+        let ours = |name: &str| {
+            ["BACKSTAY_", "AWS_", "AZURE_", "GOOGLE_", "CLOUDSDK_"].iter().any(|start| name.starts_with(start))
+        };
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
             command.env_remove(name);
         }

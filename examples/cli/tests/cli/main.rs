@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod buckets;
 mod commands;
 mod forget;
 mod images;
@@ -13,4 +14,3 @@ mod passphrases;
 mod prune;
 mod restore;
 mod room;
-mod s3;

@@ -1,178 +1,23 @@
-//! Objects in a bucket.
+//! Objects in a bucket of S3.
 
-mod error;
 mod options;
 
-use std::{fmt, ops::Range, sync::Arc, time::Duration};
-
-use async_trait::async_trait;
-use backstay_core::{
-    BackendCapabilities, Error, ErrorKind, ObjectKey, ObjectMeta, PutMode, Result, ResultExt, StorageBackend,
-};
-use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream::BoxStream};
-use object_store::{ObjectStore, ObjectStoreExt, PutOptions, path::Path};
-
-use self::error::{contended, translate};
 pub use self::options::S3Options;
-use super::local::check_object_range;
+use super::bucket::bucket_backend;
 
-/// How often a create is tried that met another one in flight.
-const TRIES: u32 = 6;
-
-/// Objects in a bucket of Amazon S3 or of a server that speaks its protocol.
-///
-/// A put is a single request with its length and hash signed, never a multipart upload: several servers ignore
-/// `If-None-Match` when an upload of parts is completed. Bodies may have up to 5 GiB by the protocol and must fit in memory.
-///
-/// **[`PutMode::Create`]** is `If-None-Match: *`. Some servers ignore it or do not hold it in a race: [`super::probe()`] a bucket before
-/// trusting it. When the reply to a create is lost the client tries again by itself and then meets its own object: that is
-/// [`ErrorKind::AlreadyExists`] although the put went through, and the caller finds out by comparing what is there with its body.
-#[derive(Clone)]
-pub struct S3Backend {
-    store: Arc<dyn ObjectStore>,
-    prefix: Option<ObjectKey>,
-    location: String,
-    capabilities: BackendCapabilities,
-}
-
-impl S3Backend {
-    /// Checks the options; asks nobody yet.
-    pub fn new(options: S3Options) -> Result<Self> {
-        let location = options.location();
-        let prefix = options.checked_prefix()?;
-        let store = Arc::new(options.build().context("at", &location)?);
-        Ok(Self { store, prefix, location, capabilities: BackendCapabilities::new(true, true) })
-    }
-
-    /// Promises this instead of what Amazon S3 does: what [`super::probe()`] found.
-    #[must_use]
-    pub const fn with_capabilities(mut self, found: BackendCapabilities) -> Self {
-        self.capabilities = found;
-        self
-    }
-
-    fn path(&self, key: &ObjectKey) -> Path {
-        // The alphabet of keys is a part of the one that paths need no escapes for.
-        match &self.prefix {
-            Some(prefix) => Path::from(format!("{prefix}/{key}")),
-            None => Path::from(key.as_str()),
-        }
-    }
-
-    fn about(&self, key: &ObjectKey, tried: &str, error: object_store::Error) -> Error {
-        translate(error, tried).with_context("key", key).with_context("at", &self.location)
-    }
-
-    /// Nothing for what is not ours: objects whose names cannot be keys.
-    fn key(&self, path: &Path) -> Option<ObjectKey> {
-        let name = match &self.prefix {
-            Some(prefix) => path.as_ref().strip_prefix(prefix.as_str())?.strip_prefix('/')?,
-            None => path.as_ref(),
-        };
-        ObjectKey::new(name).ok()
-    }
-}
-
-/// By hand, because the client would print its endpoint as it was given.
-impl fmt::Debug for S3Backend {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "S3Backend({})", self.location)
-    }
-}
-
-#[async_trait]
-impl StorageBackend for S3Backend {
-    fn location(&self) -> String {
-        self.location.clone()
-    }
-
-    /// What Amazon S3 promises, unless [`Self::with_capabilities`] knows better.
-    fn capabilities(&self) -> BackendCapabilities {
-        self.capabilities
-    }
-
-    async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<()> {
-        let path = self.path(key);
-        let options = || match mode {
-            PutMode::Create => PutOptions::from(object_store::PutMode::Create),
-            PutMode::Replace => PutOptions::default(),
-        };
-        let mut pause = Duration::from_millis(50);
-        for _ in 0..TRIES {
-            match self.store.put_opts(&path, body.clone().into(), options()).await {
-                Ok(_) => return Ok(()),
-                Err(error) if contended(&error) => tokio::time::sleep(pause).await,
-                Err(error) => return Err(self.about(key, "Put an object", error)),
-            }
-            pause *= 2;
-        }
-        let what = "Other writers were putting the same object each time this one tried; try again later";
-        Err(Error::conflict(what).retryable().with_context("key", key).with_context("at", &self.location))
-    }
-
-    async fn get(&self, key: &ObjectKey) -> Result<Bytes> {
-        let answer = self.store.get(&self.path(key)).await.map_err(|error| self.about(key, "Get an object", error))?;
-        answer.bytes().await.map_err(|error| self.about(key, "Read an object", error))
-    }
-
-    async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes> {
-        let wanted = range.end.saturating_sub(range.start);
-        if wanted > 0 {
-            match self.store.get_range(&self.path(key), range.clone()).await {
-                Ok(body) if body.len() as u64 == wanted => return Ok(body),
-                // Too little: the range ends past the end of the object, which the size below tells for sure.
-                Ok(_) => {}
-                Err(error) => {
-                    let error = self.about(key, "Get part of an object", error);
-                    if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::InvalidInput) {
-                        return Err(error);
-                    }
-                    // The protocol has a status for a range that begins past the end, but not every server uses it.
-                    return match self.head(key).await {
-                        Ok(meta) => Err(check_object_range(key, &range, meta.size).err().unwrap_or(error)),
-                        Err(_) => Err(error),
-                    };
-                }
-            }
-        }
-        // HTTP has no way to ask for an empty range.
-        check_object_range(key, &range, self.head(key).await?.size)?;
-        if wanted == 0 {
-            return Ok(Bytes::new());
-        }
-        Err(Error::unavailable("The server gave less than it was asked for; read again")
-            .retryable()
-            .with_context("key", key)
-            .with_context("at", &self.location))
-    }
-
-    async fn head(&self, key: &ObjectKey) -> Result<ObjectMeta> {
-        let meta =
-            self.store.head(&self.path(key)).await.map_err(|error| self.about(key, "Look at an object", error))?;
-        Ok(ObjectMeta { key: key.clone(), size: meta.size })
-    }
-
-    async fn delete(&self, key: &ObjectKey) -> Result<()> {
-        match self.store.delete(&self.path(key)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.about(key, "Delete an object", error)),
-        }
-    }
-
-    fn list(&self, folder: Option<&ObjectKey>) -> BoxStream<'_, Result<ObjectMeta>> {
-        let prefix = match folder {
-            Some(folder) => Some(self.path(folder)),
-            None => self.prefix.as_ref().map(|prefix| Path::from(prefix.as_str())),
-        };
-        self.store
-            .list(prefix.as_ref())
-            .map_err(|error| translate(error, "List objects").with_context("at", &self.location))
-            .try_filter_map(move |meta| async move {
-                Ok(self.key(&meta.location).map(|key| ObjectMeta { key, size: meta.size }))
-            })
-            .boxed()
-    }
+bucket_backend! {
+    /// Objects in a bucket of Amazon S3 or of a server that speaks its protocol.
+    ///
+    /// A put is a single request with its length and hash signed, never a multipart upload: several servers ignore
+    /// `If-None-Match` when an upload of parts is completed. Bodies may have up to 5 GiB by the protocol and must fit in memory.
+    ///
+    /// **[`backstay_core::PutMode::Create`]** is `If-None-Match: *`. Some servers ignore it or do not hold it in a race:
+    /// [`crate::backend::probe()`] a bucket before trusting it. When the reply to a create is lost the client may try again by itself
+    /// and then meet its own object: that is [`backstay_core::ErrorKind::AlreadyExists`] although the put went through, and the
+    /// caller finds out by comparing what is there with its body.
+    ///
+    /// A request is tried three times within ten seconds; for more patience wrap it in a [`crate::backend::RetryBackend`].
+    S3Backend(S3Options)
 }
 
 #[cfg(test)]

@@ -1,17 +1,15 @@
 //! Which bucket, and who we are to it.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
-use backstay_core::{Error, ObjectKey, Result};
-use object_store::{
-    ClientOptions,
-    aws::{AmazonS3, AmazonS3Builder},
-};
+use backstay_core::{Error, Result, ResultExt};
+use object_store::aws::{AmazonS3, AmazonS3Builder};
 use secrecy::{ExposeSecret, SecretString};
 
-/// A whole pack on a line of 0.5 Mbit/s.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+use crate::backend::bucket::{
+    Bucket,
+    options::{checked_prefix, client, location, nonsense, quick_retries, setters},
+};
 
 /// Which bucket, where it is, and the keys to it.
 ///
@@ -39,17 +37,6 @@ pub struct S3Options {
     pub allow_http: bool,
     /// Whether the bucket is part of the host name and not of the path.
     pub virtual_hosted: bool,
-}
-
-macro_rules! setters {
-    ($($(#[$doc:meta])* $name:ident: $kind:ty => $from:ty),* $(,)?) => {$(
-        $(#[$doc])*
-        #[must_use]
-        pub fn $name(mut self, value: impl Into<$from>) -> Self {
-            self.$name = <$kind>::from(value.into());
-            self
-        }
-    )*};
 }
 
 impl S3Options {
@@ -87,43 +74,27 @@ impl S3Options {
         virtual_hosted: bool => bool,
     }
 
-    pub(super) fn location(&self) -> String {
-        let prefix = self.prefix.trim_matches('/');
-        let slash = if prefix.is_empty() { "" } else { "/" };
-        let at =
-            self.endpoint.as_ref().map(|endpoint| format!(" at {}", without_password(endpoint))).unwrap_or_default();
-        format!("s3://{}{slash}{prefix}{at}", self.bucket)
+    fn location(&self) -> String {
+        location("s3", &self.bucket, &self.prefix, self.endpoint.as_deref())
     }
 
-    pub(super) fn checked_prefix(&self) -> Result<Option<ObjectKey>> {
-        match self.prefix.trim_matches('/') {
-            "" => Ok(None),
-            prefix => ObjectKey::new(prefix).map(Some).map_err(|_| {
-                Error::invalid_input(
-                    "The prefix in a bucket has segments of letters, digits, '.', '_' and '-' between slashes",
-                )
-                .with_context("prefix", prefix)
-            }),
-        }
+    pub(super) fn open(self) -> Result<Bucket> {
+        let location = self.location();
+        let prefix = checked_prefix(&self.prefix)?;
+        Ok(Bucket::new(self.build().context("at", &location)?, prefix, location))
     }
 
-    pub(super) fn build(self) -> Result<AmazonS3> {
+    fn build(self) -> Result<AmazonS3> {
         if self.bucket.is_empty() {
             return Err(Error::invalid_input("An S3 location needs a bucket: s3://BUCKET/PREFIX"));
         }
         if self.access_key.is_some() != self.secret_key.is_some() {
             return Err(Error::invalid_input("An access key and a secret key only work together; set both or none"));
         }
-        let plain = self.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://"));
-        if plain && !self.allow_http {
-            return Err(Error::invalid_input("The endpoint is plain http; use https or allow http explicitly"));
-        }
-        let client = ClientOptions::new()
-            .with_timeout(REQUEST_TIMEOUT)
-            .with_connect_timeout(CONNECT_TIMEOUT)
-            .with_allow_http(self.allow_http);
+        let client = client(self.endpoint.as_deref(), self.allow_http)?;
         let mut builder = AmazonS3Builder::new()
             .with_client_options(client)
+            .with_retry(quick_retries())
             .with_bucket_name(self.bucket)
             .with_region(self.region.unwrap_or_else(|| "us-east-1".into()))
             .with_virtual_hosted_style_request(self.virtual_hosted)
@@ -138,19 +109,7 @@ impl S3Options {
         if let Some(token) = &self.session_token {
             builder = builder.with_token(token.expose_secret());
         }
-        builder.build().map_err(|error| {
-            Error::invalid_input("These S3 options make no sense together")
-                .with_context("cause", &error)
-                .with_source(error)
-        })
-    }
-}
-
-/// `https://user:password@host` is not an address anybody should use, but it must not be printed either.
-fn without_password(endpoint: &str) -> String {
-    match (endpoint.split_once("://"), endpoint.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
-        _ => endpoint.to_owned(),
+        builder.build().map_err(nonsense)
     }
 }
 

@@ -8,8 +8,6 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use backstay_storage::backend::{S3Backend, S3Options};
-
 /// A server of our own; stopped when dropped.
 pub struct Server {
     script: PathBuf,
@@ -59,20 +57,15 @@ impl Server {
         self.port
     }
 
-    /// The bucket, below a prefix that nobody used before.
-    pub fn options(&self) -> S3Options {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let setting = |name: &str| self.settings[name].clone();
-        S3Options::new(setting("BUCKET"))
-            .endpoint(setting("ENDPOINT"))
-            .allow_http(true)
-            .access_key(setting("ACCESS_KEY"))
-            .secret_key(setting("SECRET_KEY"))
-            .prefix(format!("test/{}", NEXT.fetch_add(1, Ordering::Relaxed)))
+    /// What the script says of the server.
+    pub fn setting(&self, name: &str) -> String {
+        self.settings[name].clone()
     }
 
-    pub fn backend(&self) -> S3Backend {
-        S3Backend::new(self.options()).unwrap()
+    /// A prefix that nobody used before.
+    pub fn fresh_prefix() -> String {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        format!("test/{}", NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
 
