@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::commands::{backup, check, completions, diff, forget, hold, init, points, restore, show, stats};
+use crate::commands::{backup, check, completions, copy, diff, forget, hold, init, points, restore, show, stats};
 
 const HELP: &str = "\
 Examples:
@@ -73,6 +73,7 @@ pub enum Command {
     Show(show::Show),
     Restore(Box<restore::Restore>),
     Check(check::Check),
+    Copy(Box<copy::Copy>),
     Diff(diff::Diff),
     Forget(Box<forget::Forget>),
     Hold(hold::HoldArgs),

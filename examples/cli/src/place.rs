@@ -4,16 +4,21 @@ use std::sync::Arc;
 
 use backstay::{BackendOptions, Error, ErrorKind, ObjectKey, Result, StorageBackend, open_backend};
 
-use crate::args::Global;
+use crate::{args::Global, sides::Side};
 
 /// Opens the backend that REPO names.
 pub fn open(place: &str, global: &Global) -> Result<Arc<dyn StorageBackend>> {
+    open_side(place, global, None)
+}
+
+/// Opens one of two: its own variables come before those of both.
+pub fn open_side(place: &str, global: &Global, side: Option<Side>) -> Result<Arc<dyn StorageBackend>> {
     if place == "memory:" {
         return Err(Error::invalid_input("A repository in memory is for programs; give a path, file:// or s3://"));
     }
     let mut options = BackendOptions::default();
     if place.starts_with("s3://") {
-        options = options.s3(s3(global));
+        options = options.s3(s3(global, side));
     }
     open_backend(place, &options)
 }
@@ -30,30 +35,41 @@ pub async fn must_be_there(backend: &dyn StorageBackend) -> Result<()> {
 }
 
 /// The usual variables of the AWS tools. Bucket and prefix come from the URL.
-fn s3(global: &Global) -> backstay::S3Options {
+fn s3(global: &Global, side: Option<Side>) -> backstay::S3Options {
+    let either = |names: &[&str]| variable(names, side);
     let mut s3 = backstay::S3Options::new("");
-    let endpoint = global.endpoint.clone().or_else(|| variable(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]));
+    let endpoint = global.endpoint.clone().or_else(|| either(&["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]));
     if let Some(endpoint) = endpoint {
-        let allowed = global.allow_http || variable(&["AWS_ALLOW_HTTP"]).is_some_and(|value| value == "true");
+        let allowed = global.allow_http || either(&["AWS_ALLOW_HTTP"]).is_some_and(|value| value == "true");
         s3 = s3.allow_http(allowed || is_this_machine(&endpoint)).endpoint(endpoint);
     }
-    if let Some(region) = variable(&["AWS_REGION", "AWS_DEFAULT_REGION"]) {
+    if let Some(region) = either(&["AWS_REGION", "AWS_DEFAULT_REGION"]) {
         s3 = s3.region(region);
     }
-    if let Some(key) = variable(&["AWS_ACCESS_KEY_ID"]) {
+    if let Some(key) = either(&["AWS_ACCESS_KEY_ID"]) {
         s3 = s3.access_key(key);
     }
-    if let Some(key) = variable(&["AWS_SECRET_ACCESS_KEY"]) {
+    // Of one account: half of it from here and half from there would be neither.
+    let own_account = side.is_some_and(|side| {
+        std::env::var_os(format!("{}AWS_ACCESS_KEY_ID", side.variable_prefix())).is_some_and(|key| !key.is_empty())
+    });
+    let of_account = |name: &str| match side.filter(|_| own_account) {
+        Some(side) => variable(&[&format!("{}{name}", side.variable_prefix())], None),
+        None => either(&[name]),
+    };
+    if let Some(key) = of_account("AWS_SECRET_ACCESS_KEY") {
         s3 = s3.secret_key(key);
     }
-    if let Some(token) = variable(&["AWS_SESSION_TOKEN"]) {
+    if let Some(token) = of_account("AWS_SESSION_TOKEN") {
         s3 = s3.session_token(token);
     }
     s3
 }
 
-fn variable(names: &[&str]) -> Option<String> {
-    names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+fn variable(names: &[&str], side: Option<Side>) -> Option<String> {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let own = side.and_then(|side| names.iter().find_map(|name| set(&format!("{}{name}", side.variable_prefix()))));
+    own.or_else(|| names.iter().find_map(|name| set(name)))
 }
 
 /// Whether nothing leaves this machine on the way to the endpoint.

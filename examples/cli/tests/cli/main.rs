@@ -3,6 +3,7 @@
 #![cfg(test)]
 
 mod commands;
+mod copy;
 mod forget;
 mod images;
 mod incremental;
