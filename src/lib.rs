@@ -47,7 +47,7 @@ pub use backstay_storage as storage;
 pub use backstay_storage::{backend::*, catalog, repository, repository::Repository};
 
 pub use engine::{
-    BackupReport, BackupRequest, CompareReport, Engine, ForgetPlan, ForgetRequest, RestoreReport, RestoreRequest,
-    StreamRequest, compare, copy,
+    BackupReport, BackupRequest, CompareReport, Engine, ForgetPlan, ForgetRequest, ReplicateReport, ReplicateRequest,
+    ReplicatedPoint, RestoreReport, RestoreRequest, StreamRequest, compare, copy,
 };
 pub use open::{BackendOptions, open_backend};

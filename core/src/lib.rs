@@ -37,7 +37,9 @@ pub use hypervisor::{
 };
 pub use id::{DiskId, JobId, ObjectKey, RestorePointId, WorkerId, WorkloadId};
 pub use limits::Limits;
-pub use point::{AttachmentRecord, DiskRecord, HOLD_LABEL, ReadMethod, RestorePoint, StreamRecord, Workload};
+pub use point::{
+    AttachmentRecord, DiskRecord, HOLD_LABEL, Provenance, ReadMethod, RestorePoint, StreamRecord, Workload,
+};
 pub use progress::Task;
 pub use queue::{JobKind, JobOutcome, JobQueue, JobSpec, JobState, LeasedJob};
 pub use retention::Retention;

@@ -85,6 +85,15 @@ pub struct AttachmentRecord {
     pub size: u64,
 }
 
+/// Where a restore point was copied from. A claim of whoever copied it; nothing of the point depends on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The id of the repository: 32 hex digits.
+    pub repository: String,
+    /// The point's id there.
+    pub point: RestorePointId,
+}
+
 /// One workload at one time, stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestorePoint {
@@ -112,6 +121,9 @@ pub struct RestorePoint {
     pub read_bytes: u64,
     /// Bytes that this point added to the repository.
     pub stored_bytes: u64,
+    /// Where it was copied from; none for a point that was made here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
 }
 
 impl RestorePoint {

@@ -248,6 +248,8 @@ fn a_point() -> point::PointRecord {
         read_bytes: 1,
         stored_bytes: 1,
         mark: [4; 16],
+        provenance: Some(point::ProvenanceEntry { repository: [5; 16], point: [6; 16], hash: ObjectHash([7; 32]) }),
+        rank: Some(2),
     }
 }
 

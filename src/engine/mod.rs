@@ -4,6 +4,7 @@ mod backup;
 mod compare;
 mod copy;
 mod forget;
+mod replicate;
 mod restore;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub use backup::{BackupReport, BackupRequest, StreamRequest};
 pub use compare::{CompareReport, compare};
 pub use copy::copy;
 pub use forget::{ForgetPlan, ForgetRequest};
+pub use replicate::{ReplicateReport, ReplicateRequest, ReplicatedPoint};
 pub use restore::{RestoreReport, RestoreRequest};
 
 /// Joins a hypervisor, a repository and a catalog. Cheap to clone.

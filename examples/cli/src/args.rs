@@ -5,7 +5,7 @@ use std::{num::NonZeroU64, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    commands::{backup, check, completions, diff, forget, hold, init, points, prune, restore, show, stats},
+    commands::{backup, check, completions, copy, diff, forget, hold, init, points, prune, restore, show, stats},
     units::{parse_bytes, parse_rate},
 };
 
@@ -92,6 +92,7 @@ pub enum Command {
     Show(show::Show),
     Restore(Box<restore::Restore>),
     Check(check::Check),
+    Copy(Box<copy::Copy>),
     Diff(diff::Diff),
     Forget(Box<forget::Forget>),
     Hold(hold::HoldArgs),

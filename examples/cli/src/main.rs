@@ -10,6 +10,7 @@ mod place;
 mod progress;
 mod prompt;
 mod secrets;
+mod sides;
 mod units;
 mod views;
 mod window;

@@ -13,7 +13,7 @@ use backstay::{
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use crate::{args::Global, prompt};
+use crate::{args::Global, prompt, sides::Side};
 
 const PASSPHRASE_VARIABLE: &str = "BACKSTAY_PASSPHRASE";
 const KEY_FILE_VARIABLE: &str = "BACKSTAY_KEY_FILE";
@@ -22,6 +22,10 @@ const MAX_BYTES: u64 = 64 << 10;
 
 /// What opens a repository: options before variables, key file before passphrase, and at last the terminal.
 pub async fn to_open(global: &Global, ctx: &Context) -> Result<Credential> {
+    open_with(global, "Passphrase: ", ctx).await
+}
+
+async fn open_with(global: &Global, prompt: &'static str, ctx: &Context) -> Result<Credential> {
     let options = [global.passphrase_file.is_some(), global.passphrase_command.is_some(), global.key_file.is_some()];
     if options.iter().filter(|given| **given).count() > 1 {
         return Err(Error::invalid_input(
@@ -34,14 +38,28 @@ pub async fn to_open(global: &Global, ctx: &Context) -> Result<Credential> {
     if let Some(passphrase) = from_options(global)? {
         return Ok(Credential::passphrase(passphrase.as_str()));
     }
-    if let Some(path) = key_file_variable() {
+    if let Some(path) = key_file_variable(KEY_FILE_VARIABLE) {
         return read_key_file(&path);
     }
-    let passphrase = match from_variable()? {
+    let passphrase = match from_variable(PASSPHRASE_VARIABLE)? {
         Some(passphrase) => passphrase,
-        None => on_a_thread(ctx, || prompt::once("Passphrase: ").and_then(checked)).await?,
+        None => on_a_thread(ctx, move || prompt::once(prompt).and_then(checked)).await?,
     };
     Ok(Credential::passphrase(passphrase.as_str()))
+}
+
+/// The same for one of two repositories: its own options, its own variables, then what opens any.
+pub async fn to_open_side(options: &Global, own_options: bool, side: Side, ctx: &Context) -> Result<Credential> {
+    if !own_options {
+        let name = |name: &str| name.replacen("BACKSTAY_", side.variable_prefix(), 1);
+        if let Some(path) = key_file_variable(&name(KEY_FILE_VARIABLE)) {
+            return read_key_file(&path);
+        }
+        if let Some(passphrase) = from_variable(&name(PASSPHRASE_VARIABLE))? {
+            return Ok(Credential::passphrase(passphrase.as_str()));
+        }
+    }
+    open_with(options, side.prompt(), ctx).await
 }
 
 /// The ways into a new repository, and the key file that was made for it.
@@ -49,9 +67,9 @@ pub async fn to_init(global: &Global, ctx: &Context) -> Result<(Vec<NewSlot>, Op
     if global.passphrase_file.is_some() && global.passphrase_command.is_some() {
         return Err(Error::invalid_input("Give --passphrase-file or --passphrase-command, not both"));
     }
-    let key_file = global.key_file.clone().or_else(key_file_variable);
+    let key_file = global.key_file.clone().or_else(|| key_file_variable(KEY_FILE_VARIABLE));
     let mut passphrase = match from_options(global)? {
-        None => from_variable()?,
+        None => from_variable(PASSPHRASE_VARIABLE)?,
         some => some,
     };
     if passphrase.is_none() && key_file.is_none() {
@@ -114,8 +132,8 @@ impl Drop for NewKeyFile {
     }
 }
 
-fn key_file_variable() -> Option<PathBuf> {
-    std::env::var_os(KEY_FILE_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from)
+fn key_file_variable(name: &str) -> Option<PathBuf> {
+    std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 fn read_key_file(path: &Path) -> Result<Credential> {
@@ -136,12 +154,12 @@ fn from_options(global: &Global) -> Result<Option<Zeroizing<String>>> {
     text.map(Some)
 }
 
-fn from_variable() -> Result<Option<Zeroizing<String>>> {
-    match std::env::var(PASSPHRASE_VARIABLE) {
-        Ok(passphrase) => checked(Zeroizing::new(passphrase)).context("variable", PASSPHRASE_VARIABLE).map(Some),
+fn from_variable(name: &str) -> Result<Option<Zeroizing<String>>> {
+    match std::env::var(name) {
+        Ok(passphrase) => checked(Zeroizing::new(passphrase)).context("variable", name).map(Some),
         Err(std::env::VarError::NotPresent) => Ok(None),
         Err(std::env::VarError::NotUnicode(_)) => {
-            Err(Error::invalid_input("The passphrase is not UTF-8").with_context("variable", PASSPHRASE_VARIABLE))
+            Err(Error::invalid_input("The passphrase is not UTF-8").with_context("variable", name))
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use backstay::{AttachmentRecord, Consistency, DiskRecord, ReadMethod, RestorePoint, StreamRecord, repository::Hold};
+use backstay::{
+    AttachmentRecord, Consistency, DiskRecord, Provenance, ReadMethod, RestorePoint, StreamRecord, repository::Hold,
+};
 use serde::Serialize;
 
 /// A restore point.
@@ -25,6 +27,9 @@ pub struct PointView<'a> {
     pub size: u64,
     pub read_bytes: u64,
     pub stored_bytes: u64,
+    /// Where it was copied from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<&'a Provenance>,
 }
 
 /// One of its disks.
@@ -56,6 +61,7 @@ impl<'a> PointView<'a> {
             size: point.disks.iter().map(|disk| disk.size).chain(point.streams.iter().map(|stream| stream.size)).sum(),
             read_bytes: point.read_bytes,
             stored_bytes: point.stored_bytes,
+            provenance: point.provenance.as_ref(),
         }
     }
 }

@@ -11,7 +11,8 @@
 //! | [`ThrottleBackend`] | a layer that limits bytes a second and requests at once |
 //! | [`ReadCacheBackend`] | a layer that keeps on this machine what was read and cannot change |
 //! | [`MetricsBackend`] | a layer that counts calls, bytes, errors and time |
-//! | [`FaultBackend`] | a layer for tests, which counts calls and fails on command |
+//! | [`MirrorBackend`] | a layer that keeps a second store as a copy |
+//! | [`FaultBackend`] | a layer that counts calls and fails on command |
 //!
 //! What a server claims is not what it does: [`probe()`] finds out.
 
@@ -26,6 +27,7 @@ mod jobs;
 mod layers;
 mod local;
 mod memory;
+mod mirror;
 mod probe;
 #[cfg(feature = "s3")]
 mod s3;
@@ -42,6 +44,8 @@ pub use layers::{
 };
 pub use local::LocalBackend;
 pub use memory::MemoryBackend;
+pub(crate) use mirror::Class;
+pub use mirror::{CatchUpPlan, CatchUpReport, MirrorBackend, MirrorPolicy, MirrorStatus};
 pub use probe::probe;
 #[cfg(feature = "s3")]
 pub use s3::{S3Backend, S3Options};

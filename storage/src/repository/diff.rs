@@ -82,7 +82,7 @@ impl Repository {
     }
 }
 
-async fn changed(mut old: MapCursor, mut new: MapCursor, ctx: &Context) -> Result<RangeSet> {
+pub(super) async fn changed(mut old: MapCursor, mut new: MapCursor, ctx: &Context) -> Result<RangeSet> {
     let mut changed = RangeSet::new();
     let common = old.size().min(new.size());
     let mut segment = 0;

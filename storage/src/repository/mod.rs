@@ -22,6 +22,7 @@ mod diff;
 mod forget;
 mod hold;
 mod init;
+mod mirrored;
 #[doc(hidden)]
 pub mod mutation;
 mod nodes;
@@ -30,6 +31,7 @@ mod open;
 mod packs;
 mod points;
 mod read;
+mod replicate;
 mod state;
 mod stats;
 mod view;
@@ -39,7 +41,7 @@ use std::sync::Arc;
 
 use backstay_core::{Result, StorageBackend};
 
-pub use check::{CheckDepth, CheckReport, Finding};
+pub use check::{AgainstReport, CheckDepth, CheckReport, DifferentObject, Finding};
 pub use collect::{PruneOptions, PruneReport, WaitingSession};
 pub use compress::Compression;
 pub use diff::DiffReport;
@@ -49,6 +51,7 @@ pub use init::{InitOptions, Initialized, NewSlot};
 pub use keys::{Capability, Credential, SecretKey};
 pub use points::PointSelector;
 pub use read::{StoredDisk, StoredStream};
+pub use replicate::{CopiedPoint, CopyOptions, PlannedPoint, PointState, Replication};
 pub use stats::RepositoryStats;
 pub use write::{DiskChanges, DiskOptions, DiskReport, PointDetails, SessionOptions, StreamReport, WriteSession};
 

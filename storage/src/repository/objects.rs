@@ -58,6 +58,12 @@ impl Objects {
         Self { backend, keyring }
     }
 
+    /// The same keys on another backend: a mirror.
+    #[must_use]
+    pub fn on(&self, backend: Arc<dyn StorageBackend>) -> Self {
+        Self { backend, keyring: Arc::clone(&self.keyring) }
+    }
+
     /// The backend.
     #[must_use]
     pub fn backend(&self) -> &Arc<dyn StorageBackend> {

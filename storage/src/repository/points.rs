@@ -4,8 +4,8 @@ use std::{str::FromStr, sync::Arc};
 
 use async_trait::async_trait;
 use backstay_core::{
-    AttachmentRecord, Consistency, DiskId, DiskRecord, Error, ErrorKind, ReadMethod, RestorePoint, RestorePointId,
-    Result, ResultExt, StreamRecord, Timestamp, Workload, WorkloadId,
+    AttachmentRecord, Consistency, DiskId, DiskRecord, Error, ErrorKind, Provenance, ReadMethod, RestorePoint,
+    RestorePointId, Result, ResultExt, StreamRecord, Timestamp, Workload, WorkloadId,
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -87,6 +87,10 @@ impl StoredPoint {
             attachments: record.attachments.iter().map(attachment).collect(),
             read_bytes: record.read_bytes,
             stored_bytes: record.stored_bytes,
+            provenance: record.provenance.as_ref().map(|from| Provenance {
+                repository: hex::encode(from.repository),
+                point: RestorePointId::from_bytes(from.point),
+            }),
         })
     }
 }

@@ -54,6 +54,11 @@ impl View {
         Ok(Arc::new(Self { repository: repository.clone(), point: Some(point), seen }))
     }
 
+    /// Of a point, with an index that was read for several, as of this head.
+    pub fn of_index(repository: &Repository, head: u64, index: Arc<Index>, point: RestorePointId) -> Arc<Self> {
+        Arc::new(Self { repository: repository.clone(), point: Some(point), seen: RwLock::new(Seen { head, index }) })
+    }
+
     /// That stays as it is.
     pub fn fixed(repository: &Repository, index: Arc<Index>) -> Arc<Self> {
         Arc::new(Self { repository: repository.clone(), point: None, seen: RwLock::new(Seen { head: 0, index }) })

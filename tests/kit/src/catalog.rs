@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use backstay_core::{
-    Catalog, Consistency, DiskId, DiskRecord, ErrorKind, PointQuery, ReadMethod, RestorePoint, RestorePointId,
-    Timestamp, Workload, WorkloadId,
+    Catalog, Consistency, DiskId, DiskRecord, ErrorKind, PointQuery, Provenance, ReadMethod, RestorePoint,
+    RestorePointId, Timestamp, Workload, WorkloadId,
 };
 
 /// Runs every check, each on a fresh, empty catalog that `fresh` makes. Panics where the catalog is wrong.
@@ -41,6 +41,8 @@ pub fn point(id: u8, workload: &str, seconds: i64) -> RestorePoint {
         attachments: Vec::new(),
         read_bytes: 7,
         stored_bytes: 3,
+        provenance: (id.is_multiple_of(2))
+            .then(|| Provenance { repository: "0a".repeat(16), point: RestorePointId::from_bytes([id + 100; 16]) }),
     }
 }
 

@@ -1,19 +1,23 @@
 //! `backstay check`
 
 use backstay::{
-    Result,
-    repository::{CheckDepth, CheckReport},
+    ObjectKey, Result,
+    repository::{AgainstReport, CheckDepth, CheckReport, DifferentObject},
 };
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::{app::App, exit, units::bytes};
+use crate::{app::App, exit, place, sides::Side, units::bytes};
+
+/// Objects of a sort that are named for eyes; JSON has all.
+const SHOWN: usize = 20;
 
 const EXAMPLES: &str = "\
 Examples:
   backstay check --repo /srv/backups                # records, maps and index; packs by presence and size
   backstay check --repo /srv/backups --read 5%      # also every byte of a twentieth of the packs
-  backstay check --repo /srv/backups --read all";
+  backstay check --repo /srv/backups --read all
+  backstay check --repo /srv/backups --against s3://mirror/backups   # are the two the same?";
 
 /// Check that everything is there and is what it must be. Exits with 3 when something is not.
 #[derive(Args)]
@@ -22,16 +26,86 @@ pub struct Check {
     /// Also read this share of the packs to the last byte: `all`, or 1% to 100%.
     #[arg(long, value_name = "SHARE", value_parser = parse_share)]
     read: Option<u8>,
+    /// Only compare with this mirror or clone: packs and index by name and size, everything else byte by byte. S3 variables
+    /// for it alone begin with BACKSTAY_AGAINST_.
+    #[arg(long, value_name = "REPO", conflicts_with = "read")]
+    against: Option<String>,
+    /// S3 server of the mirror or clone.
+    #[arg(long, value_name = "URL", requires = "against")]
+    against_endpoint: Option<String>,
 }
 
 impl Check {
     pub async fn run(self, app: &App) -> Result<u8> {
+        if let Some(place) = &self.against {
+            return self.compare(place, app).await;
+        }
         let depth = self.read.map_or(CheckDepth::Structure, CheckDepth::Read);
         let report = app.uncached_repository().await?.check(depth, &app.ctx).await?;
         app.progress.clear();
         app.output.report(&document(&report), || text(&report))?;
         Ok(if report.is_clean() { exit::OK } else { exit::FINDINGS })
     }
+}
+
+impl Check {
+    async fn compare(&self, place: &str, app: &App) -> Result<u8> {
+        let mut global = app.global.clone();
+        if self.against_endpoint.is_some() {
+            global.endpoint.clone_from(&self.against_endpoint);
+        }
+        let other = place::open_side(place, &global, Some(Side::Against), false)?;
+        place::must_be_there(&*other).await?;
+        let repository = app.repository().await?;
+        let report = repository.check_against(&*other, &app.ctx).await?;
+        app.progress.clear();
+        let places = (repository.location(), other.location());
+        app.output.report(&against_document(&report, &places), || against_text(&report, &places))?;
+        Ok(if report.is_clean() { exit::OK } else { exit::FINDINGS })
+    }
+}
+
+fn against_document(report: &AgainstReport, (here, there): &(String, String)) -> Value {
+    let names = |keys: &[ObjectKey]| keys.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let different = |it: &DifferentObject| json!({ "object": it.key.to_string(), "here_bytes": it.here_bytes, "there_bytes": it.there_bytes });
+    json!({
+        "clean": report.is_clean(),
+        "here": here,
+        "there": there,
+        "missing_here": names(&report.missing_here),
+        "missing_there": names(&report.missing_there),
+        "different": report.different.iter().map(different).collect::<Vec<_>>(),
+        "objects": report.objects,
+        "bytes": report.bytes,
+        "objects_read": report.objects_read,
+    })
+}
+
+fn against_text(report: &AgainstReport, (here, there): &(String, String)) -> String {
+    let mut lines = Vec::new();
+    for (what, keys) in [("missing here", &report.missing_here), ("missing there", &report.missing_there)] {
+        lines.extend(keys.iter().take(SHOWN).map(|key| format!("{what}: {key}")));
+        if keys.len() > SHOWN {
+            lines.push(format!("{what}: {} more", keys.len() - SHOWN));
+        }
+    }
+    lines.extend(
+        report
+            .different
+            .iter()
+            .take(SHOWN)
+            .map(|it| format!("different: {} ({} bytes here, {} there)", it.key, it.here_bytes, it.there_bytes)),
+    );
+    lines.push(format!(
+        "{}: {} objects, {} in {here} and {there}; {} missing here, {} missing there, {} different",
+        if report.is_clean() { "the same" } else { "NOT THE SAME" },
+        report.objects,
+        bytes(report.bytes),
+        report.missing_here.len(),
+        report.missing_there.len(),
+        report.different.len(),
+    ));
+    lines.join("\n")
 }
 
 fn parse_share(text: &str) -> Result<u8, String> {

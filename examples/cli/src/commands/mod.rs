@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod check;
 pub mod completions;
+pub mod copy;
 pub mod diff;
 pub mod forget;
 pub mod hold;
@@ -31,6 +32,7 @@ pub async fn run(command: Command, app: &App) -> Result<u8> {
         Command::Show(show) => show.run(app).await,
         Command::Restore(restore) => restore.run(app).await,
         Command::Check(check) => check.run(app).await,
+        Command::Copy(copy) => copy.run(app).await,
         Command::Diff(diff) => diff.run(app).await,
         Command::Forget(forget) => forget.run(app).await,
         Command::Hold(hold) => hold.run(app).await,

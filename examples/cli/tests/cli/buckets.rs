@@ -113,3 +113,40 @@ fn a_repository_may_lie_in_a_bucket_of_google() {
     let Some(server) = Server::start("gcs") else { return };
     holds_a_repository(&server);
 }
+
+#[test]
+fn points_are_copied_into_a_bucket_with_an_account_of_its_own_and_back() {
+    let Some(server) = Server::start("moto") else { return };
+    let home = Home::new();
+    let bucket = format!("s3://{}/off/site", server.settings["BUCKET"]);
+    let with_account = |prefix: &str, args: &[&str]| {
+        let mut command = home.command(args);
+        for (name, value) in
+            [("ACCESS_KEY_ID", "ACCESS_KEY"), ("SECRET_ACCESS_KEY", "SECRET_KEY"), ("ENDPOINT_URL", "ENDPOINT")]
+        {
+            command.env(format!("{prefix}AWS_{name}"), &server.settings[value]);
+        }
+        command
+    };
+    let run = |prefix: &str, args: &[&str]| succeeded(with_account(prefix, args).output().unwrap());
+    run("", &["init", &bucket, "--key-file", &home.text("s3.key"), "--no-recovery", "--pack-size", "1M"]);
+    let mut disk = content(61, 8 * MIB);
+    home.disk("a.raw", &disk);
+    home.backup(["a.raw"]);
+    disk[3 * MIB] ^= 1;
+    home.disk("a.raw", &disk);
+    home.backup(["a.raw"]);
+    let to = ["copy", "--from", "repo", "--to", &bucket, "--to-key-file", "s3.key"];
+    run("BACKSTAY_TO_", &to);
+    // The account of the other side is nobody's.
+    assert_ne!(with_account("BACKSTAY_FROM_", &to).output().unwrap().status.code(), Some(0));
+    home.ok(["init", "back", "--key-file", &home.text("back.key"), "--no-recovery"]);
+    run(
+        "BACKSTAY_FROM_",
+        &["copy", "--from", &bucket, "--from-key-file", "s3.key", "--to", "back", "--to-key-file", "back.key"],
+    );
+    let restore = ["restore", "w@latest", "--to", "b.raw", "--repo", "back", "--key-file", "back.key"];
+    home.ok(restore);
+    assert!(std::fs::read(home.path("b.raw")).unwrap() == disk);
+    run("", &["check", "--read", "all", "--repo", &bucket, "--key-file", "s3.key"]);
+}

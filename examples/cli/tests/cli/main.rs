@@ -4,6 +4,7 @@
 
 mod buckets;
 mod commands;
+mod copy;
 mod forget;
 mod images;
 mod incremental;

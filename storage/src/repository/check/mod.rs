@@ -1,5 +1,6 @@
 //! Is everything there, and is it what it must be?
 
+mod against;
 mod maps;
 mod objects;
 mod packs;
@@ -11,6 +12,8 @@ use std::collections::{BTreeMap, HashMap};
 use backstay_core::{Context, Error, ErrorKind, Result};
 
 use super::{Repository, chain::Chain, ids::PackId, index::PackKind, points::StoredPoint, state::State};
+
+pub use against::{AgainstReport, DifferentObject};
 
 /// How deep to look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -61,6 +61,28 @@ pub struct PointRecord {
     /// Random bytes named per point: the identity of a bitmap that Backstay makes for it.
     #[cbor(n(16), with = "minicbor::bytes")]
     pub mark: [u8; 16],
+    /// Where it was copied from.
+    #[n(17)]
+    pub provenance: Option<ProvenanceEntry>,
+    /// One more than the highest of the points that the session saw when it began: what this point uses was stored by sessions
+    /// of lower ranks, or by such whose points are forgotten.
+    #[n(18)]
+    pub rank: Option<u64>,
+}
+
+/// Of which point in which repository a point is a copy.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ProvenanceEntry {
+    /// The repository.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub repository: [u8; 16],
+    /// The point there.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub point: [u8; 16],
+    /// The hash of that point's object.
+    #[n(2)]
+    pub hash: ObjectHash,
 }
 
 /// A disk of a point.

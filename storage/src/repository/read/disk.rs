@@ -70,7 +70,12 @@ impl Repository {
 }
 
 impl StoredDisk {
-    fn new(entry: DiskEntry, chunks: ChunkReader, nodes: Arc<StoredNodes>, ctx: &Context) -> Self {
+    pub(in crate::repository) fn new(
+        entry: DiskEntry,
+        chunks: ChunkReader,
+        nodes: Arc<StoredNodes>,
+        ctx: &Context,
+    ) -> Self {
         let cursor = Mutex::new(MapCursor::new(Arc::clone(&nodes) as _, entry.size, entry.root));
         Self { entry, chunks, nodes, cursor, kept: BoundedCache::new(KEPT_BYTES), ctx: ctx.clone() }
     }

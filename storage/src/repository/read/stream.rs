@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use backstay_core::{Context, Error, Result, Task};
 use bytes::Bytes;
-use futures::TryStreamExt;
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 
 use super::{ChunkReader, Wanted, fetch::Piece};
 use crate::repository::{
@@ -20,11 +23,12 @@ use crate::repository::{
 /// Chunks of a stream in memory at once: 64 MiB at most.
 const PART_CHUNKS: usize = 256;
 
-/// A stream of a restore point, to be read from its beginning.
+/// A stream of a restore point, to be read from its beginning. Cheap to clone.
+#[derive(Clone)]
 pub struct StoredStream {
     entry: StreamEntry,
     chunks: ChunkReader,
-    nodes: StoredNodes,
+    nodes: Arc<StoredNodes>,
 }
 
 impl Repository {
@@ -38,16 +42,7 @@ impl Repository {
         let find = |record: &crate::repository::format::point::PointRecord| {
             record.attachments.iter().map(|attachment| &attachment.stream).find(|entry| entry.name == name).cloned()
         };
-        let stream = self.open_stream(point, find, name).await?;
-        if stream.size() > 16 << 20 {
-            return Err(Error::integrity("An attachment is far too large").with_context("attachment", name));
-        }
-        let mut bytes = Vec::with_capacity(stream.size() as usize);
-        let mut parts = stream.parts(ctx);
-        while let Some(pieces) = parts.next().await? {
-            pieces.iter().for_each(|piece| bytes.extend_from_slice(&piece.bytes));
-        }
-        Ok(bytes.into())
+        self.open_stream(point, find, name).await?.read_small(ctx).await
     }
 
     async fn open_stream(
@@ -79,15 +74,32 @@ impl Repository {
         })?;
         let view = View::of_point(self, state, stored.id()).await?;
         let chunks = ChunkReader::new(Arc::clone(&view))?;
-        Ok(StoredStream { entry, chunks, nodes: StoredNodes::new(view) })
+        Ok(StoredStream::new(entry, chunks, Arc::new(StoredNodes::new(view))))
     }
 }
 
 impl StoredStream {
+    pub(in crate::repository) const fn new(entry: StreamEntry, chunks: ChunkReader, nodes: Arc<StoredNodes>) -> Self {
+        Self { entry, chunks, nodes }
+    }
+
     /// Its size in bytes.
     #[must_use]
     pub const fn size(&self) -> u64 {
         self.entry.size
+    }
+
+    /// All of an attachment.
+    pub(in crate::repository) async fn read_small(&self, ctx: &Context) -> Result<Bytes> {
+        if self.size() > 16 << 20 {
+            return Err(Error::integrity("An attachment is far too large").with_context("attachment", &self.entry.name));
+        }
+        let mut bytes = Vec::with_capacity(self.size() as usize);
+        let mut parts = self.parts(ctx);
+        while let Some(pieces) = parts.next().await? {
+            pieces.iter().for_each(|piece| bytes.extend_from_slice(&piece.bytes));
+        }
+        Ok(bytes.into())
     }
 
     /// Hands its bytes over in order, some 64 MiB of memory at most whatever its size.
@@ -102,36 +114,46 @@ impl StoredStream {
         Ok(())
     }
 
-    fn parts<'a>(&'a self, ctx: &'a Context) -> Parts<'a> {
+    /// Its bytes in order, as a source for another session; some 64 MiB of memory at most whatever its size.
+    #[must_use]
+    pub fn bytes(&self, ctx: &Context) -> BoxStream<'static, Result<Bytes>> {
+        let parts = self.parts(ctx);
+        let next = |mut parts: Parts| async move {
+            Ok::<_, Error>(parts.next().await?.map(|pieces| (stream::iter(pieces).map(|piece| Ok(piece.bytes)), parts)))
+        };
+        stream::try_unfold(parts, next).try_flatten().boxed()
+    }
+
+    fn parts(&self, ctx: &Context) -> Parts {
         let task = ctx.task(&self.entry.name, Some(self.entry.size));
         Parts {
-            stream: self,
+            stream: self.clone(),
             walk: StreamWalk::new(self.entry.root, self.entry.size),
             leaf: Vec::new().into_iter(),
             at: 0,
             task,
-            ctx,
+            ctx: ctx.clone(),
         }
     }
 }
 
 /// Reads a stream part by part.
-struct Parts<'a> {
-    stream: &'a StoredStream,
+struct Parts {
+    stream: StoredStream,
     walk: StreamWalk,
     /// What is left of the last leaf, which may stand for 256 MiB.
     leaf: std::vec::IntoIter<StreamChunk>,
     at: u64,
     task: Task,
-    ctx: &'a Context,
+    ctx: Context,
 }
 
-impl Parts<'_> {
+impl Parts {
     /// The next bytes in order; none when the stream has come to its end as it must.
     async fn next(&mut self) -> Result<Option<Vec<Piece>>> {
         self.ctx.check()?;
         if self.leaf.len() == 0 {
-            match self.walk.next(&self.stream.nodes).await? {
+            match self.walk.next(&*self.stream.nodes).await? {
                 Some(chunks) => self.leaf = chunks.into_iter(),
                 None if self.at == self.stream.entry.size => return Ok(None),
                 None => {
@@ -146,7 +168,7 @@ impl Parts<'_> {
             wanted.push(Wanted { id: chunk.id, plain: chunk.bytes, at: self.at });
             self.at += u64::from(chunk.bytes);
         }
-        let pieces: Vec<_> = self.stream.chunks.read(wanted, self.ctx).await?.try_collect().await?;
+        let pieces: Vec<_> = self.stream.chunks.read(wanted, &self.ctx).await?.try_collect().await?;
         let mut pieces: Vec<_> = pieces.into_iter().flatten().collect();
         pieces.sort_by_key(|piece| piece.at);
         self.task.advance(self.at - from);

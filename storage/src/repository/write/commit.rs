@@ -169,6 +169,8 @@ impl WriteSession {
                 + self.streams.iter().map(|stream| stream.size).sum::<u64>(),
             stored_bytes: self.store.stored_bytes(),
             mark: self.ctx.random()?,
+            provenance: self.options.copy.as_ref().map(|copy| copy.provenance.clone()),
+            rank: Some(self.rank),
         })
     }
 }

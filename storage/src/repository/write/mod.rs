@@ -15,7 +15,7 @@ pub use cipher::SegmentCipher;
 pub use commit::PointDetails;
 pub(super) use commit::put_outcome;
 pub use disk::{DiskChanges, DiskOptions, DiskReport};
-pub(super) use session::{OpenedSession, settle_aborted};
+pub(super) use session::{CopyOf, OpenedSession, settle_aborted};
 pub use session::{SessionOptions, WriteSession};
 pub use store::segment_key;
 pub use stream::StreamReport;

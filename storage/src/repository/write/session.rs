@@ -24,7 +24,7 @@ use crate::repository::{
     crypto::{ObjectType, hpke},
     format::{
         chain::SessionName,
-        point::{AttachmentEntry, DiskEntry, StreamEntry},
+        point::{AttachmentEntry, DiskEntry, ProvenanceEntry, StreamEntry},
         session::{Outcome, Purpose, SessionOpen, SessionOutcome},
     },
     ids::{ObjectHash, PackId},
@@ -59,6 +59,8 @@ pub struct SessionOptions {
     pub checkpoint_bytes: u64,
     /// And after this time, whether anything was put or not: a collector takes a session without new checkpoints for dead.
     pub checkpoint_every: Duration,
+    /// What only a copy of a restore point says.
+    pub(in crate::repository) copy: Option<CopyOf>,
 }
 
 impl Default for SessionOptions {
@@ -71,6 +73,7 @@ impl Default for SessionOptions {
             resume: false,
             checkpoint_bytes: 1 << 30,
             checkpoint_every: Duration::from_secs(180),
+            copy: None,
         }
     }
 }
@@ -120,6 +123,15 @@ impl SessionOptions {
     }
 }
 
+/// What a session that copies a restore point is told beside the options.
+#[derive(Clone, Debug)]
+pub(in crate::repository) struct CopyOf {
+    /// The point that is copied.
+    pub provenance: ProvenanceEntry,
+    /// The point to count changes from, if any: one that is known to be a copy.
+    pub parent: Option<RestorePointId>,
+}
+
 /// A restore point in the making. Nothing of it exists for any reader until [`Self::commit`] has returned.
 ///
 /// Dropping it leaves unfinished objects behind that no reader looks at; [`Self::abort`] also says so in the repository.
@@ -134,6 +146,8 @@ pub struct WriteSession {
     pub(super) parent: Option<StoredPoint>,
     pub(super) sequence: u64,
     pub(super) previous: ObjectHash,
+    /// See [`crate::repository::format::point::PointRecord::rank`].
+    pub(super) rank: u64,
     pub(super) nodes: Arc<StoredNodes>,
     pub(super) store: Arc<ChunkStore>,
     pub(super) checkpoints: Arc<Checkpoints>,
@@ -243,6 +257,7 @@ impl Repository {
             let task = ctx.task("begin", None);
             damaged.iter().for_each(|error| task.warn(format!("A restore point cannot be read, run `check`: {error}")));
         }
+        let rank = 1 + points.iter().filter_map(|point| point.record.rank).max().unwrap_or(0);
         let mut of_workload: Vec<_> =
             points.into_iter().filter(|point| point.record.workload == workload.id.as_str()).collect();
         of_workload.sort_by_key(|point| (point.record.sequence, point.record.time, point.record.session));
@@ -250,7 +265,13 @@ impl Repository {
         let (sequence, previous) =
             last.map_or((1, ObjectHash([0; 32])), |last| (last.record.sequence.saturating_add(1), last.hash));
         // Another writer's point is no parent: nobody vouches for its chunks yet.
-        let parent = of_workload.iter().rfind(|point| point.origin == signer && !options.full).map(StoredPoint::id);
+        let own = || of_workload.iter().rev().filter(|point| point.origin == signer && !options.full);
+        let parent = match &options.copy {
+            Some(copy) => own().find(|point| copy.parent == Some(point.id())),
+            // A copy has no change token, so one that came in between must not end the increments of backups made here.
+            None => own().find(|point| point.record.provenance.is_none()).or_else(|| own().next()),
+        };
+        let parent = parent.map(StoredPoint::id);
         let parent = match parent.and_then(|id| state.committed.get(&id).map(|committed| (id, committed))) {
             Some((id, committed)) => Some(self.stored_point(&id, committed).await?),
             None => None,
@@ -282,6 +303,7 @@ impl Repository {
             parent,
             sequence,
             previous,
+            rank,
             nodes: Arc::new(StoredNodes::of_index(self, readable)),
             store: Arc::new(store),
             checkpoints: Arc::new(checkpoints),

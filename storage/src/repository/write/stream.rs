@@ -70,6 +70,25 @@ impl WriteSession {
         Ok(())
     }
 
+    /// Takes a stream over from the parent as it is there. False when the parent does not have it in this size.
+    pub(in crate::repository) fn keep_stream(&mut self, name: &str, size: u64) -> bool {
+        let kept = self.parent.as_ref().and_then(|parent| {
+            parent.record.streams.iter().find(|stream| stream.name == name && stream.size == size).cloned()
+        });
+        self.streams.extend(kept.clone());
+        kept.is_some()
+    }
+
+    /// The same for an attachment.
+    pub(in crate::repository) fn keep_attachment(&mut self, name: &str, size: u64) -> bool {
+        let kept = self.parent.as_ref().and_then(|parent| {
+            let same = |it: &&AttachmentEntry| it.stream.name == name && it.stream.size == size;
+            parent.record.attachments.iter().find(same).cloned()
+        });
+        self.attachments.extend(kept.clone());
+        kept.is_some()
+    }
+
     async fn store_stream(&self, name: &str, mut bytes: BoxStream<'static, Result<Bytes>>) -> Result<StreamEntry> {
         let task = self.ctx.task(name, None);
         let mut map = StreamMapBuilder::new(Arc::clone(&self.store) as _);
