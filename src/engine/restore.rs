@@ -57,9 +57,23 @@ impl Engine {
         ctx: &Context,
     ) -> Result<RestoreReport> {
         let started = Instant::now();
-        let stored = self.repository.disk(&request.point, &request.disk, ctx).await?;
-        let range = request.range.clone().unwrap_or(0..stored.size());
-        stored.restore_to(&*sink, range.clone(), ctx).await?;
+        let point = self.repository.point(&request.point).await?.id;
+        let held = self.repository.read_session(&[point], ctx).await?;
+        let work = async {
+            let selector = PointSelector::Id(point.to_string());
+            let stored = self.repository.disk(&selector, &request.disk, ctx).await?;
+            let range = request.range.clone().unwrap_or(0..stored.size());
+            stored.restore_to(&*sink, range.clone(), ctx).await?;
+            Ok(range)
+        };
+        let restored = match &held {
+            Some(held) => held.during(work).await,
+            None => work.await,
+        };
+        if let Some(held) = held {
+            held.close().await;
+        }
+        let range = restored?;
         sink.commit().await?;
         Ok(RestoreReport { bytes: range.end - range.start, elapsed: started.elapsed() })
     }

@@ -133,3 +133,47 @@ async fn an_interrupted_backup_is_taken_up_and_puts_nothing_twice() {
     assert!(restore(&repository, &point).await.unwrap() == disk);
     assert_clean(&check_all(&repository).await.unwrap(), "after taking up");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_that_is_held_open_outlives_being_forgotten_and_pruned() {
+    let (_memory, repository) = memory_repository().await;
+    let ctx = Context::default();
+    let disk = dense(4 * MIB, 1);
+    let point = back_up_disk(&repository, "web", &disk).await.unwrap();
+    let held = repository.read_session(&[point.id], &ctx).await.unwrap().unwrap();
+    let stored = stored_disk(&repository, &point).await.unwrap();
+    forget(&repository, &point).await;
+    for _ in 0..3 {
+        let report = prune(&repository).await;
+        assert_eq!((report.deleted_packs, report.waiting_for.len()), (0, 0), "a reader holds nobody up: {report:?}");
+        back_up_disk(&repository, "db", &dense(MIB, 7)).await.unwrap();
+    }
+    let again = restored(&stored, backstay_core::WriteOrder::Any).await.unwrap();
+    assert!(again.disk == disk);
+    let gone = repository.read_session(&[point.id], &ctx).await.err().unwrap();
+    assert_eq!(gone.kind(), backstay_core::ErrorKind::NotFound, "a forgotten point is held by nobody new");
+    held.close().await;
+    let mut deleted = 0;
+    for _ in 0..2 {
+        deleted += prune(&repository).await.deleted_packs;
+    }
+    assert!(deleted > 0);
+    let error = restored(&stored, backstay_core::WriteOrder::Any).await.err().unwrap();
+    assert_eq!(error.kind(), backstay_core::ErrorKind::Conflict, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_disk_is_read_on_after_its_packs_were_rewritten() {
+    let (_memory, repository) = memory_repository().await;
+    let full = dense(12 * MIB, 3);
+    let all = back_up_disk(&repository, "web", &full).await.unwrap();
+    let mut part = Sparse::new(12 * MIB);
+    for at in 0..12 {
+        part.write(at * MIB, &full.read(at * MIB..at * MIB + MIB / 4));
+    }
+    let kept = back_up_disk(&repository, "part", &part).await.unwrap();
+    let stored = stored_disk(&repository, &kept).await.unwrap();
+    forget(&repository, &all).await;
+    assert!(prune(&repository).await.repacked_packs > 0);
+    assert!(restored(&stored, backstay_core::WriteOrder::Any).await.unwrap().disk == part);
+}

@@ -50,7 +50,7 @@ pub use hold::{Hold, Inventory};
 pub use init::{InitOptions, Initialized, NewSlot};
 pub use keys::{Capability, Credential, SecretKey};
 pub use points::PointSelector;
-pub use read::{StoredDisk, StoredStream};
+pub use read::{ReadSession, StoredDisk, StoredStream};
 pub use replicate::{CopiedPoint, CopyOptions, PlannedPoint, PointState, Replication};
 pub use stats::RepositoryStats;
 pub use write::{DiskChanges, DiskOptions, DiskReport, PointDetails, SessionOptions, StreamReport, WriteSession};

@@ -9,6 +9,7 @@ use super::PruneReport;
 use crate::repository::{
     Repository,
     check::Listing,
+    format::session::Purpose,
     ids::{PackId, SegmentId},
     pack::pack_key,
     state::{SMALL_READS, State, point_key, tombstone_key},
@@ -86,7 +87,7 @@ impl Repository {
             return Ok(*generation < floor);
         }
         match self.session_open(id).await {
-            Ok((open, _)) => Ok(open.generation < floor),
+            Ok((open, _)) => Ok(open.generation < floor && open.purpose != Purpose::Read),
             // A session begins with its `open`: this was put by somebody who slept while it was settled and removed.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
             Err(error) if error.kind() == ErrorKind::Integrity => Ok(false),

@@ -38,10 +38,9 @@ impl Repository {
         for (id, parts) in state.unsettled() {
             ctx.check()?;
             let Some((open, signer)) = self.opened(id).await? else { continue };
-            if open.generation >= number || open.generation < state.chain.folded.floor {
-                if open.purpose == Purpose::Read && open.generation >= state.chain.folded.floor {
-                    waiting.held.extend(open.holds.iter().map(|name| RestorePointId::from_bytes(name.0)));
-                }
+            // A reader ends itself or is fenced, whatever the floor: what it holds stays until then.
+            let reads = open.purpose == Purpose::Read;
+            if !reads && (open.generation >= number || open.generation < state.chain.folded.floor) {
                 continue;
             }
             // Nobody who left the roster and is settled can commit any more.
@@ -53,7 +52,7 @@ impl Repository {
                 waiting.fenced += 1;
                 continue;
             }
-            if open.purpose == Purpose::Read {
+            if reads {
                 waiting.held.extend(open.holds.iter().map(|name| RestorePointId::from_bytes(name.0)));
                 continue;
             }

@@ -3,9 +3,11 @@
 mod disk;
 mod fetch;
 mod restore;
+mod session;
 mod stream;
 
 pub use disk::StoredDisk;
+pub use session::ReadSession;
 pub use stream::StoredStream;
 
 pub(super) use fetch::{ChunkReader, Wanted, another_may_do};
