@@ -43,7 +43,7 @@ async fn a_server_that_dies_in_a_put_is_unavailable_and_the_next_put_finds_it_ag
     let server = Arc::new(server);
     let place = server.place();
     let backend = SftpBackend::new(server.options_at(place.clone())).unwrap();
-    let body = Bytes::from(noise(1, 256 << 20));
+    let body = Bytes::from(noise(1, 96 << 20));
     backend.put(&key("warm"), "1".into(), PutMode::Create).await.unwrap();
     let put = tokio::spawn({
         let (backend, body) = (backend.clone(), body.clone());
