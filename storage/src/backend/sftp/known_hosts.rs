@@ -185,7 +185,7 @@ fn wildcard(pattern: &str, name: &str) -> bool {
 }
 
 /// Reads bytes as a file, for fuzzing: the first line is the host.
-pub fn parse(bytes: &[u8]) {
+pub fn fuzz_known_hosts(bytes: &[u8]) {
     let (host, file) = match bytes.iter().position(|byte| *byte == b'\n') {
         Some(end) => (&bytes[..end.min(255)], &bytes[end..]),
         None => (&b"host"[..], bytes),
@@ -201,3 +201,6 @@ pub fn parse(bytes: &[u8]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ mod folder_reader;
 mod folders;
 mod host_key;
 mod identity;
-pub mod known_hosts;
+mod known_hosts;
 mod link;
 mod login;
 mod mode;
@@ -45,6 +45,7 @@ use self::{
 };
 pub use self::{
     host_key::{HostKeyError, UnknownHostKey},
+    known_hosts::fuzz_known_hosts,
     options::{SftpOptions, SshPrompt},
     place::SftpPlace,
 };

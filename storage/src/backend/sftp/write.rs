@@ -148,7 +148,8 @@ async fn publish(connection: &Connection, waiting: &str, path: &str, mode: PutMo
                 if error::says(&error, StatusCode::OpUnsupported)
                     || error::says(&error, StatusCode::PermissionDenied) =>
             {
-                let what = "The server or its file system makes no hard links, which a repository needs there; use another one";
+                let what = "The server refuses the hard link that gives an object its name: its file system knows none, or the folder may not be \
+                            written; use another place";
                 Err(Error::unsupported(what).with_source(error))
             }
             Err(error) => Err(connection.failed(error, TRIED)),
