@@ -43,7 +43,8 @@ async fn a_key_that_the_server_does_not_list_is_refused_by_name() {
     kept_out(keyless(&server).identity(server.file("authority")), "authority").await;
     // Of several one is enough.
     let_in(keyless(&server).identity(server.file("authority")).identity(server.file("client"))).await;
-    assert_eq!(outcome(keyless(&server).identity(server.file("none"))).await.kind(), ErrorKind::NotFound);
+    // A mistake of ours, and no absent object.
+    assert_eq!(outcome(keyless(&server).identity(server.file("none"))).await.kind(), ErrorKind::InvalidInput);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,6 +149,11 @@ async fn an_agent_logs_in_with_its_keys_and_with_those_asked_for_first() {
         agent.add(&server.file(&name));
     }
     let_in(keyless(&server).agent(&agent.1).identity(server.file("client"))).await;
+    // Nor do they use up the server's patience before an open file has its turn.
+    server.keygen(&["-q", "-t", "ed25519", "-N", "", "-f", "other"]);
+    fs::copy(server.file("other.pub"), server.file("authorized_keys")).unwrap();
+    let_in(keyless(&server).agent(&agent.1).identity(server.file("other"))).await;
+    kept_out(keyless(&server).agent(&agent.1), "takes none").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

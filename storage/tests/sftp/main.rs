@@ -28,12 +28,6 @@ fn key(name: &str) -> ObjectKey {
     ObjectKey::new(name).unwrap()
 }
 
-/// Names in the folder of temporary files.
-fn temporaries(server: &Server, folder: &str) -> Vec<String> {
-    let Ok(entries) = fs::read_dir(server.file("").join(folder).join("~tmp")) else { return Vec::new() };
-    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_backend_passes_on_openssh() {
     let Some(server) = Server::start() else { return };

@@ -98,7 +98,13 @@ impl fmt::Debug for Identity {
 }
 
 fn read_private(path: &Path) -> Result<Zeroizing<String>> {
-    let file = fs::File::open(path).map_err(|error| Error::io(error, "Open an identity file"))?;
+    let file = fs::File::open(path).map_err(|error| match error.kind() {
+        // Not "not found": that is said of objects alone.
+        io::ErrorKind::NotFound => {
+            Error::invalid_input("There is no such identity file; correct its name").with_source(error)
+        }
+        _ => Error::io(error, "Open an identity file"),
+    })?;
     let meta = file.metadata().map_err(|error| Error::io(error, "Look at an identity file"))?;
     if !meta.is_file() {
         return Err(Error::invalid_input("An identity is a file with a private key"));

@@ -18,8 +18,8 @@ use tokio::time::timeout;
 use super::{connection::Checker, error, identity::Identity, options::SshPrompt};
 use crate::backend::jobs::Jobs;
 
-/// OpenSSH's server hangs up after six failures.
-const MOST_TRIES: usize = 6;
+/// OpenSSH's server hangs up at the sixth failure.
+const MOST_TRIES: usize = 5;
 const AGENT_TIMEOUT: Duration = Duration::from_secs(60);
 
 type Agent = AgentClient<Box<dyn AgentStream + Send + Unpin + 'static>>;
@@ -72,8 +72,11 @@ impl Login<'_> {
         let mut agent = self.connect_agent(handle, &mut tried).await;
         let held = self.held_by(agent.as_mut(), &mut tried).await;
         if let Some(agent) = agent.as_mut() {
+            // Files that are open need a turn, too.
+            let files = self.identities.iter().filter(|identity| identity.key().is_some()).count();
+            let most = MOST_TRIES.saturating_sub(files).max(2);
             for identity in self.of_agent(&held) {
-                if tried.keys < MOST_TRIES && self.try_agent(handle, agent, identity, &mut tried).await? {
+                if tried.keys < most && self.try_agent(handle, agent, identity, &mut tried).await? {
                     return Ok(());
                 }
             }
@@ -94,6 +97,9 @@ impl Login<'_> {
                     return Ok(());
                 }
             }
+        }
+        if handle.is_closed() {
+            return Err(error::hung_up(&tried.notes.join("; ")));
         }
         Err(self.refused(&tried))
     }

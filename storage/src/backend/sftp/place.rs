@@ -67,7 +67,9 @@ impl FromStr for SftpPlace {
             Some((user, address)) => (Some(unescape(user)?), address),
         };
         let (host, port) = split_port(address)?;
-        let named = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:%".contains(&byte);
+        // Addresses of version 6 can name an interface.
+        let more: &[u8] = if host.contains(':') { b".:%" } else { b".-_" };
+        let named = |byte: u8| byte.is_ascii_alphanumeric() || more.contains(&byte);
         if host.is_empty() || host.starts_with('-') || !host.bytes().all(named) {
             return Err(shape());
         }
@@ -87,6 +89,7 @@ impl fmt::Display for SftpPlace {
             write!(f, ":{}", self.port)?;
         }
         match self.path.strip_prefix('/') {
+            Some("") => f.write_str("//"),
             Some(absolute) => write!(f, "/{}", escape(absolute)),
             None if self.path.is_empty() => f.write_str("/~"),
             None => write!(f, "/~/{}", escape(&self.path)),
