@@ -126,7 +126,7 @@ async fn a_host_certificate_of_a_listed_authority_is_taken_when_it_is_for_this_h
     assert!(matches!(refused(server.options()).await.1, HostKeyError::Unknown(_)));
     known(&server, &[authority.clone(), format!("@revoked * {}", server.public("authority"))]);
     assert!(matches!(refused(server.options()).await.1, HostKeyError::Revoked { .. }));
-    known(&server, &[authority.clone()]);
+    known(&server, std::slice::from_ref(&authority));
     for (bad, word) in [
         (vec!["-h", "-n", "other.example"], "other.example"),
         (vec!["-h"], "not for 127.0.0.1"),

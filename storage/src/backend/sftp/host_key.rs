@@ -3,7 +3,10 @@
 use backstay_core::{Error, ErrorKind};
 use russh::keys::{Certificate, HashAlg, PublicKey, PublicKeyOrCertificate, ssh_key::certificate::CertType};
 
-use super::{SftpPlace, known_hosts::KnownHost};
+use super::{
+    SftpPlace,
+    known_hosts::{KnownHost, Listed},
+};
 
 /// A host that no file lists, and the key that it shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,24 +112,23 @@ impl HostTrust {
         let key = shown.public_key();
         let host = self.place.known_as();
         let fingerprint = fingerprint(&key);
-        let (blob, authority) = (blob(&key), shown.certificate().map(authority));
-        if let Some(revoked) = self.known.revoked.iter().find(|revoked| {
-            Some(&revoked.blob) == blob.as_ref()
-                || authority.as_ref().is_some_and(|key| Some(&revoked.blob) == key.as_ref())
-        }) {
+        let blob = blob(&key);
+        let authority = shown.certificate().and_then(authority);
+        let is = |listed: &Listed, key: &Option<Vec<u8>>| key.as_ref().is_some_and(|key| *key == listed.blob);
+        if let Some(revoked) = self.known.revoked.iter().find(|listed| is(listed, &blob) || is(listed, &authority)) {
             return Err(HostKeyError::Revoked { host, fingerprint, at: revoked.at.clone() });
         }
         let mut bad_certificate = None;
-        if let Some((certificate, Some(Some(authority)))) = shown.certificate().map(|shown| (shown, authority)) {
-            if self.known.authorities.iter().any(|listed| listed.blob == authority) {
-                match check_certificate(certificate, &self.place.host, now) {
-                    Ok(()) => return Ok(()),
-                    Err(why) => bad_certificate = Some(why),
-                }
+        if let Some(certificate) = shown.certificate()
+            && self.known.authorities.iter().any(|listed| is(listed, &authority))
+        {
+            match check_certificate(certificate, &self.place.host, now) {
+                Ok(()) => return Ok(()),
+                Err(why) => bad_certificate = Some(why),
             }
         }
         // A certificate of nobody's is as good as the key in it.
-        if self.known.keys.iter().any(|listed| Some(&listed.blob) == blob.as_ref()) {
+        if self.known.keys.iter().any(|listed| is(listed, &blob)) {
             return Ok(());
         }
         if let Some(why) = bad_certificate {
@@ -165,7 +167,7 @@ fn authority(certificate: &Certificate) -> Option<Vec<u8>> {
 }
 
 /// Whether this build can check signatures of that sort.
-pub(super) fn is_spoken(algorithm: &str) -> bool {
+fn is_spoken(algorithm: &str) -> bool {
     super::connection::HOST_KEYS.iter().any(|spoken| spoken.as_str() == algorithm)
 }
 

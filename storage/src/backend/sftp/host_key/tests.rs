@@ -5,7 +5,6 @@ use russh::keys::{
 };
 
 use super::*;
-use crate::backend::sftp::known_hosts::Listed;
 
 const NOW: u64 = 1_800_000_000;
 
