@@ -17,7 +17,10 @@ use russh::{
     keys::{Algorithm, EcdsaCurve, PublicKeyOrCertificate},
 };
 use russh_sftp::client::{RawSftpSession, error::Error as SftpError};
-use tokio::{net::TcpStream, sync::Semaphore};
+use tokio::{
+    net::TcpStream,
+    sync::{Semaphore, watch},
+};
 
 use super::{
     error,
@@ -61,6 +64,8 @@ pub(super) struct Connection {
     pub(super) features: Features,
     pub(super) slots: Semaphore,
     lost: AtomicBool,
+    /// Its other end goes with the session.
+    session: watch::Receiver<()>,
     handle: Handle<Checker>,
     _socket: Socket,
 }
@@ -109,7 +114,8 @@ impl Connection {
         let (tcp, socket) = twice(tcp).map_err(|error| Error::io(error, "Set up a connection"))?;
         let verdict = Arc::new(OnceLock::new());
         let config = Arc::new(config(&trust, patience));
-        let checker = Checker { trust, verdict: Arc::clone(&verdict) };
+        let (alive, session) = watch::channel(());
+        let checker = Checker { trust, verdict: Arc::clone(&verdict), _alive: alive };
         let handshake = client::connect_stream(config, tcp, checker);
         let mut handle = error::in_time(patience.connect, "agree on keys with it", handshake)
             .await
@@ -117,12 +123,20 @@ impl Connection {
         login.log_in(&mut handle).await?;
         let (sftp, features) = start_sftp(&handle, patience).await?;
         let slots = Semaphore::new(SLOTS);
-        Ok(Self { sftp, features, slots, lost: AtomicBool::new(false), handle, _socket: socket })
+        Ok(Self { sftp, features, slots, lost: AtomicBool::new(false), session, handle, _socket: socket })
     }
 
     /// Whether it is of no more use.
     pub(super) fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed) || self.handle.is_closed()
+    }
+
+    /// Waits for the end of the session. A request that was queued when it ended would wait for its whole time otherwise.
+    pub(super) async fn ended(&self) {
+        let mut session = self.session.clone();
+        // Nothing is ever sent: it only ends.
+        while session.changed().await.is_ok() {}
+        self.lost.store(true, Ordering::Relaxed);
     }
 
     /// The error, and a note where it ends the connection.
@@ -218,6 +232,7 @@ async fn greet(sftp: &RawSftpSession) -> Result<Result<Features>, SftpError> {
 pub(super) struct Checker {
     trust: HostTrust,
     verdict: Arc<OnceLock<HostKeyError>>,
+    _alive: watch::Sender<()>,
 }
 
 impl client::Handler for Checker {

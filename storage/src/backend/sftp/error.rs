@@ -66,6 +66,11 @@ pub(super) fn hung_up(cause: &str) -> Error {
     .retryable()
 }
 
+/// The error of an operation under which the connection went away.
+pub(super) fn broken() -> Error {
+    Error::unavailable("The connection to the server is lost; try again").retryable()
+}
+
 /// Runs a step of making a connection.
 pub(super) async fn in_time<T>(
     patience: Duration,

@@ -34,6 +34,7 @@ use backstay_core::{
 use bytes::Bytes;
 use futures::{
     StreamExt, TryStreamExt,
+    future::{Either, select},
     stream::{self, BoxStream},
 };
 use tokio::sync::oneshot;
@@ -107,7 +108,14 @@ impl SftpBackend {
             let connection = self.connection().await?;
             let (_waiting, gone) = oneshot::channel();
             let task = tokio::spawn(operation(Arc::clone(&self.inner), Arc::clone(&connection), gone));
-            let outcome = task.await.unwrap_or_else(|error| Err(ended(&error)));
+            let outcome = match select(task, Box::pin(connection.ended())).await {
+                Either::Left((outcome, _)) => outcome.unwrap_or_else(|error| Err(ended(&error))),
+                // Over there is nothing left that it could put in order.
+                Either::Right(((), task)) => {
+                    task.abort();
+                    Err(error::broken())
+                }
+            };
             match outcome {
                 Err(error) if again && error.kind() == ErrorKind::Unavailable && connection.is_lost() => again = false,
                 outcome => return outcome.context("at", &self.inner.place),

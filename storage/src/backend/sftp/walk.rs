@@ -3,7 +3,12 @@
 use std::sync::Arc;
 
 use backstay_core::{Error, ObjectKey, ObjectMeta, Result};
-use futures::{StreamExt, stream::BoxStream, stream::FuturesUnordered};
+use futures::{
+    StreamExt,
+    future::{Either, select},
+    stream::BoxStream,
+    stream::FuturesUnordered,
+};
 use russh_sftp::protocol::{File, StatusCode};
 use tokio::sync::mpsc;
 
@@ -28,7 +33,11 @@ pub(super) struct Folder {
 pub(super) fn list(connection: Arc<Connection>, start: Folder) -> BoxStream<'static, Result<ObjectMeta>> {
     let (pages, mut read) = mpsc::channel(WAITING);
     tokio::spawn(async move {
-        if let Err(error) = walk(&connection, start, &pages).await {
+        let walked = match select(Box::pin(walk(&connection, start, &pages)), Box::pin(connection.ended())).await {
+            Either::Left((walked, _)) => walked,
+            Either::Right(_) => Err(error::broken()),
+        };
+        if let Err(error) = walked {
             // Nobody reads any more when this fails.
             let _unread = pages.send(Err(error)).await;
         }
