@@ -21,6 +21,9 @@ pub struct BackendOptions {
     /// The key for `gs://`; bucket and prefix come from the URL.
     #[cfg(feature = "gcs")]
     pub gcs: Option<backstay_storage::GcsOptions>,
+    /// Keys and known hosts for `sftp://`; the place comes from the URL.
+    #[cfg(feature = "sftp")]
+    pub sftp: Option<backstay_storage::SftpOptions>,
     /// Patience with a store that is away. `None` is the usual patience for a store across a network and none for others;
     /// [`RetryOptions::attempts`] of 1 is none at all.
     pub retry: Option<RetryOptions>,
@@ -55,6 +58,14 @@ impl BackendOptions {
         self
     }
 
+    /// Sets what `sftp://` needs.
+    #[cfg(feature = "sftp")]
+    #[must_use]
+    pub fn sftp(mut self, sftp: backstay_storage::SftpOptions) -> Self {
+        self.sftp = Some(sftp);
+        self
+    }
+
     /// Sets [`Self::retry`].
     #[must_use]
     pub fn retry(mut self, retry: RetryOptions) -> Self {
@@ -85,6 +96,7 @@ impl BackendOptions {
 /// | `s3://BUCKET/PREFIX` | a bucket of S3 |
 /// | `az://CONTAINER/PREFIX` | a container of Azure |
 /// | `gs://BUCKET/PREFIX` | a bucket of Google Cloud Storage |
+/// | `sftp://USER@HOST:PORT/PATH` | a folder of an SSH server; `/~/PATH` below the home folder |
 /// | `memory:` | gone with the process |
 ///
 /// From the outside in: the cache, patience ([`RetryBackend`], for networks unless it is switched off), limits, the store. Retries so
@@ -114,8 +126,9 @@ fn open_store(url: &str, options: &BackendOptions) -> Result<(Arc<dyn StorageBac
         Some(("s3", place)) => Ok((open_s3(bucket(url, place)?, options)?, true)),
         Some(("az", place)) => Ok((open_azure(bucket(url, place)?, options)?, true)),
         Some(("gs", place)) => Ok((open_gcs(bucket(url, place)?, options)?, true)),
+        Some(("sftp", _)) => Ok((open_sftp(url, options)?, true)),
         Some((scheme, _)) => Err(Error::invalid_input(format!(
-            "There is no storage backend for {scheme}:// URLs; use a path, file://, s3://, az://, gs:// or memory:"
+            "There is no storage backend for {scheme}:// URLs; use a path, file://, s3://, az://, gs://, sftp:// or memory:"
         ))),
         None if url.is_empty() => Err(Error::invalid_input("The repository's place is empty; give a path or a URL")),
         None => Ok((Arc::new(LocalBackend::new(url)?), false)),
@@ -171,6 +184,19 @@ fn open_gcs((bucket, prefix): (&str, &str), options: &BackendOptions) -> Result<
 #[cfg(not(feature = "gcs"))]
 fn open_gcs(_place: (&str, &str), _options: &BackendOptions) -> Result<Arc<dyn StorageBackend>> {
     Err(Error::unsupported("This build of Backstay has no backend for Google Cloud Storage (feature `gcs`)"))
+}
+
+#[cfg(feature = "sftp")]
+fn open_sftp(url: &str, options: &BackendOptions) -> Result<Arc<dyn StorageBackend>> {
+    let place: backstay_storage::SftpPlace = url.parse()?;
+    let mut sftp = options.sftp.clone().unwrap_or_else(|| backstay_storage::SftpOptions::new(place.clone()));
+    sftp.place = place;
+    Ok(Arc::new(backstay_storage::SftpBackend::new(sftp)?))
+}
+
+#[cfg(not(feature = "sftp"))]
+fn open_sftp(_url: &str, _options: &BackendOptions) -> Result<Arc<dyn StorageBackend>> {
+    Err(Error::unsupported("This build of Backstay has no SFTP backend (feature `sftp`)"))
 }
 
 #[cfg(test)]

@@ -329,10 +329,20 @@ pub(crate) fn slot() -> Vec<Vec<u8>> {
     vec![own, slot.to_object(&bundle()).unwrap(), format::encode(&slot).unwrap()]
 }
 
+pub(crate) fn known_hosts() -> Vec<Vec<u8>> {
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMW0q3ZfvYyS5kQ0R4vXK2yqNqI7T2B3a5Vb0mFhQxZk";
+    let file = format!(
+        "host\n# all\nhost,*.x,!y.x {KEY} me\n[host]:2222 {KEY}\n@cert-authority h?st {KEY}\n@revoked * {KEY}\n"
+    );
+    vec![file.into_bytes(), format!("host\n|1|AAAA|AAAA {KEY}\n").into_bytes()]
+}
+
 pub(crate) fn text() -> Vec<Vec<u8>> {
     let key = secret_key().to_text();
     let texts = [
         key.expose_secret(),
+        "sftp://user@host:2222/~/x%20y",
+        "sftp://[::1]/srv",
         "latest",
         "web@01@latest",
         "web@2026-11-20",

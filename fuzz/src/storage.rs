@@ -7,7 +7,7 @@ use backstay_core::{
     Context, Error, ObjectKey, PutMode, RestorePointId, Result, StorageBackend, Timestamp, WorkloadId,
 };
 use backstay_storage::{
-    MemoryBackend, Repository,
+    MemoryBackend, Repository, SftpPlace,
     repository::{
         Credential, PointSelector, SecretKey,
         chunk::DiskChunker,
@@ -71,6 +71,11 @@ pub fn index_footer(bytes: &[u8]) {
 /// A page of an index segment, opened.
 pub fn index_page(bytes: &[u8]) {
     index::fuzz_decode_page(bytes);
+}
+
+/// A file of keys that SSH servers may show.
+pub fn known_hosts(bytes: &[u8]) {
+    backstay_storage::backend::sftp::fuzz_known_hosts(bytes);
 }
 
 /// A node of any map.
@@ -196,6 +201,9 @@ pub fn text(bytes: &[u8]) {
     }
     if let Ok(key) = ObjectKey::new(text.as_ref()) {
         assert_eq!(key.as_str(), text);
+    }
+    if let Ok(place) = text.parse::<SftpPlace>() {
+        assert_eq!(place.to_string().parse::<SftpPlace>().unwrap(), place);
     }
     let _either = WorkloadId::new(&text);
     let _either = text.parse::<backstay_hypervisor::ImageFormat>();

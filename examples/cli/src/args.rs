@@ -41,7 +41,8 @@ pub struct Cli {
 #[derive(Args, Clone)]
 #[command(next_help_heading = "Global options")]
 pub struct Global {
-    /// Repository: a path, file://PATH, s3://BUCKET/PREFIX, az://CONTAINER/PREFIX or gs://BUCKET/PREFIX.
+    /// Repository: a path, file://PATH, s3://BUCKET/PREFIX, az://CONTAINER/PREFIX, gs://BUCKET/PREFIX or
+    /// sftp://USER@HOST:PORT/PATH.
     #[arg(long, short, global = true, env = "BACKSTAY_REPOSITORY", value_name = "REPO")]
     pub repo: Option<String>,
     /// Read the passphrase from this file; one newline at its end does not count.
@@ -75,6 +76,15 @@ pub struct Global {
     /// How large the cache may be.
     #[arg(long, global = true, value_name = "BYTES", default_value = "4G", value_parser = parse_bytes)]
     pub cache_size: u64,
+    /// SSH key for an sftp:// repository; otherwise the agent's and those in ~/.ssh.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
+    /// Take this key (SHA256:…) of an SSH server that no known_hosts file lists.
+    #[arg(long, global = true, value_name = "FINGERPRINT")]
+    pub accept_host_key: Option<String>,
+    /// Write to an SFTP server that cannot be told to put objects on its disk at once.
+    #[arg(long, global = true)]
+    pub allow_unsynced: bool,
     /// Print one JSON document on standard output, and errors as JSON on standard error.
     #[arg(long, global = true)]
     pub json: bool,

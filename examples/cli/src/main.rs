@@ -11,6 +11,7 @@ mod progress;
 mod prompt;
 mod secrets;
 mod sides;
+mod ssh;
 mod units;
 mod views;
 mod window;

@@ -7,7 +7,7 @@ use backstay::{
     S3Options, StorageBackend, ThrottleOptions, open_backend,
 };
 
-use crate::{args::Global, sides::Side};
+use crate::{args::Global, sides::Side, ssh};
 
 /// Opens the backend that REPO names. What must read the store itself asks for no cache.
 pub fn open(place: &str, global: &Global, cached: bool) -> Result<Arc<dyn StorageBackend>> {
@@ -31,6 +31,7 @@ pub fn open_side(place: &str, global: &Global, side: Option<Side>, cached: bool)
         Some(("s3", _)) => options.s3(s3(global, side)),
         Some(("az", _)) => options.azure(azure(global, side)?),
         Some(("gs", _)) => options.gcs(gcs(global, side)),
+        Some(("sftp", _)) => options.sftp(ssh::options(place, global)?),
         _ => options,
     };
     open_backend(place, &options)
@@ -132,7 +133,8 @@ fn http_is_fine(endpoint: &str, global: &Global) -> bool {
     global.allow_http || is_this_machine(endpoint)
 }
 
-fn variable(names: &[&str], side: Option<Side>) -> Option<String> {
+/// The first of these environment variables that is set and not empty; of the side's own ones, when there are two sides.
+pub fn variable(names: &[&str], side: Option<Side>) -> Option<String> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let own = side.and_then(|side| names.iter().find_map(|name| set(&format!("{}{name}", side.variable_prefix()))));
     own.or_else(|| names.iter().find_map(|name| set(name)))

@@ -1,6 +1,9 @@
 //! Asking for a passphrase on the terminal.
 
-use std::{io::IsTerminal, sync::OnceLock};
+use std::{
+    io::{BufRead, BufReader, IsTerminal, Read, Write},
+    sync::OnceLock,
+};
 
 use backstay::{Error, Result};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -16,17 +19,26 @@ pub fn restore_terminal() {
     }
 }
 
-/// Asks once, without echo.
-pub fn once(text: &str) -> Result<Zeroizing<String>> {
+/// The terminal, where somebody is there to be asked.
+fn terminal() -> Option<std::fs::File> {
     // Standard input may be the data; somebody is there all the same when messages go to a terminal.
     let somebody_is_there = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
-    let terminal = std::fs::File::options().read(true).write(true).open("/dev/tty").ok().filter(|_| somebody_is_there);
-    let Some(terminal) = terminal else {
-        return Err(Error::invalid_input(
+    std::fs::File::options().read(true).write(true).open("/dev/tty").ok().filter(|_| somebody_is_there)
+}
+
+/// Asks once, without echo.
+pub fn once(text: &str) -> Result<Zeroizing<String>> {
+    hidden(text)?.ok_or_else(|| {
+        Error::invalid_input(
             "No passphrase: use --passphrase-file, --passphrase-command, --key-file or BACKSTAY_PASSPHRASE where there is no \
              terminal to ask on",
-        ));
-    };
+        )
+    })
+}
+
+/// Asks without echo; nothing when nobody is there.
+pub fn hidden(text: &str) -> Result<Option<Zeroizing<String>>> {
+    let Some(terminal) = terminal() else { return Ok(None) };
     if let Ok(before) = tcgetattr(&terminal) {
         TERMINAL.get_or_init(|| (terminal, before));
     }
@@ -34,7 +46,18 @@ pub fn once(text: &str) -> Result<Zeroizing<String>> {
         std::io::ErrorKind::Interrupted => Error::cancelled(),
         _ => Error::io(error, "Ask for the passphrase"),
     })?;
-    Ok(Zeroizing::new(answer))
+    Ok(Some(Zeroizing::new(answer)))
+}
+
+/// Whether somebody types `yes`. Nobody is a no.
+pub fn confirmed(text: &str) -> Result<bool> {
+    let Some(mut terminal) = terminal() else { return Ok(false) };
+    let asked = |error| Error::io(error, "Ask on the terminal");
+    write!(terminal, "{text} (yes/no) ").and_then(|()| terminal.flush()).map_err(asked)?;
+    let mut answer = String::new();
+    // Longer ones are no yes either.
+    BufReader::new(terminal.take(100)).read_line(&mut answer).map_err(asked)?;
+    Ok(answer.trim() == "yes")
 }
 
 /// Asks for something new, twice.

@@ -7,6 +7,7 @@
 //! | `S3Backend` (feature `s3`) | a bucket of S3 |
 //! | `AzureBackend` (feature `azure`) | a container of Azure Blob Storage |
 //! | `GcsBackend` (feature `gcs`) | a bucket of Google Cloud Storage |
+//! | `SftpBackend` (feature `sftp`) | a folder of an SSH server |
 //! | [`RetryBackend`] | a layer that is patient with a store that is away |
 //! | [`ThrottleBackend`] | a layer that limits bytes a second and requests at once |
 //! | [`ReadCacheBackend`] | a layer that keeps on this machine what was read and cannot change |
@@ -31,6 +32,8 @@ mod mirror;
 mod probe;
 #[cfg(feature = "s3")]
 mod s3;
+#[cfg(feature = "sftp")]
+pub mod sftp;
 
 #[cfg(feature = "azure")]
 pub use azure::{AzureBackend, AzureKey, AzureOptions};
@@ -49,6 +52,8 @@ pub use mirror::{CatchUpPlan, CatchUpReport, MirrorBackend, MirrorPolicy, Mirror
 pub use probe::probe;
 #[cfg(feature = "s3")]
 pub use s3::{S3Backend, S3Options};
+#[cfg(feature = "sftp")]
+pub use sftp::{SftpBackend, SftpOptions, SftpPlace};
 
 #[cfg(test)]
 mod tests;

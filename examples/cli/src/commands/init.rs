@@ -11,7 +11,8 @@ const EXAMPLES: &str = "\
 Examples:
   backstay init /srv/backups                        # asks for a passphrase, twice
   backstay init /srv/backups --key-file /root/backups.key
-  backstay init s3://bucket/prefix --passphrase-file /root/passphrase --endpoint https://s3.example.com";
+  backstay init s3://bucket/prefix --passphrase-file /root/passphrase --endpoint https://s3.example.com
+  backstay init sftp://backup@nas.example.com/srv/backups";
 
 /// Make a repository.
 ///
@@ -20,7 +21,7 @@ Examples:
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Init {
-    /// Where: a path, file://PATH or s3://BUCKET/PREFIX; --repo when not given.
+    /// Where: a path, file://PATH, s3://BUCKET/PREFIX or sftp://USER@HOST:PORT/PATH; --repo when not given.
     #[arg(value_name = "REPO")]
     place: Option<String>,
     /// Make no recovery key.

@@ -15,3 +15,4 @@ mod passphrases;
 mod prune;
 mod restore;
 mod room;
+mod sftp;
