@@ -1,5 +1,7 @@
 //! The collector on its own: what it deletes, what it keeps, what it waits for.
 
+#![allow(clippy::unwrap_used, reason = "a test speaks by panicking")]
+
 mod common;
 
 use std::time::Duration;

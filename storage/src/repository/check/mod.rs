@@ -104,8 +104,7 @@ impl Repository {
     }
 
     async fn check_in(&self, state: &State, depth: CheckDepth, ctx: &Context) -> Result<CheckReport> {
-        let mut report = CheckReport::default();
-        report.unsettled_sessions = state.unsettled().count();
+        let mut report = CheckReport { unsettled_sessions: state.unsettled().count(), ..CheckReport::default() };
         for (session, error) in &state.unreadable {
             let error = Error::new(error.kind(), error.message().to_owned());
             report.fault(error.with_context("object", format!("sessions/{session}/outcome")));

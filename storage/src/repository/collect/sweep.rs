@@ -45,8 +45,7 @@ impl Repository {
         let folded = &state.chain.folded;
         if !folded.dead_packs.is_empty() {
             let listing = self.list_packs().await?;
-            let dead: Vec<_> = folded.dead_packs.iter().copied().collect();
-            self.delete_packs(&dead, &listing, report, ctx).await?;
+            self.delete_packs(&folded.dead_packs, &listing, report, ctx).await?;
         }
         let mut keys = Vec::new();
         let settled: HashSet<_> =
