@@ -141,6 +141,19 @@ code=0
 [ "$code" = 18 ] || fail "the program takes a tombstone with another's name: exit code $code"
 echo "a tombstone is known by both, and a false one by neither"
 
+# Pruned by the program: the first point and what it alone needs are gone, the others are settled and restore.
+cp -r repo pruned
+"$backstay" forget "${points[0]}" --quiet --repo pruned --passphrase-file passphrase >log 2>&1 || { cat log >&2; fail "forget"; }
+"$backstay" prune --quiet --repo pruned --passphrase-file passphrase >log 2>&1 || { cat log >&2; fail "prune"; }
+[ -n "$(ls pruned/folded)" ] && [ -z "$(ls pruned/sessions)" ] || fail "the program has not pruned"
+repo=pruned reader --verify >listing
+[ "$(grep -cv 'packs are whole' listing)" = 2 ] || fail "the reader does not read what was pruned"
+repo=pruned reader "${points[1]}" --disk disk0 --to restored-second
+repo=pruned reader "${points[2]}" --stream shop.sql --to restored-stream
+cmp second.raw restored-second
+cmp stream restored-stream
+echo "restored after a prune, byte for byte: a disk and a stream"
+
 # A repository with settled and removed points, base segments, an open generation, an interrupted backup and new commits.
 fixture=$here/../../storage/tests/fixtures/v1
 pruned() { "$python" "$here/read_repository.py" "${1:-$fixture/repository}" --passphrase-file "$fixture/passphrase.txt" "${@:2}"; }

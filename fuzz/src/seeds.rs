@@ -65,6 +65,7 @@ fn a_config() -> config::Config {
         created: 1,
         create_if_absent: true,
         strong_listing: true,
+        single_writer: false,
     }
 }
 

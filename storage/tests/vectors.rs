@@ -88,7 +88,7 @@ async fn make(compression: Compression) -> Made {
         session.commit(PointDetails::default().consistency(Consistency::Filesystem)).await.unwrap();
     }
     // A backup that broke off after a checkpoint, a point that is forgotten and still there, and a generation that waits.
-    let options = SessionOptions::default().compression(compression).checkpoints(1, Duration::from_secs(3600));
+    let options = SessionOptions::default().compression(compression).checkpoints(1, Duration::ZERO);
     let mut session = made.repository.begin(workload("broken-off"), options, &ctx).await.unwrap();
     let disk = Source::new(noisy(6)).shared();
     session.write_disk(&disk_id("vda"), disk, &no_sample()).await.unwrap();
