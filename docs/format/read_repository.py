@@ -29,7 +29,9 @@ if not __debug__:
 
 PREFIX = "backstay 2026-11-20 v1 "
 CHUNK, NODE, DIRECTORY, PAGE, FOOTER, POINT, OUTCOME, CHAIN, TOMBSTONE = 1, 2, 3, 4, 5, 6, 9, 10, 11
-SLOT, CONFIG, SESSION_KEY = 15, 16, 17
+SLOT, CONFIG, SESSION_KEY, FOLDED = 15, 16, 17, 18
+KEYS, CONDEMN, VERDICT = 0, 1, 2
+COMMIT, ABORTED, FENCED = 0, 1, 2
 OWNER, WRITER, READER, KEEPER = 1, 2, 3, 4
 BLOCK, SEGMENT, FANOUT, PAGE_RECORDS, MAX_CHUNK = 4096, 16 << 20, 512, 341, 16 << 20
 
@@ -147,8 +149,8 @@ class Repository:
         self.root = pathlib.Path(root)
         self.open_config()
         self.open_slot(passphrase, key)
-        self.follow_chain()
-        self.load_outcomes()
+        self.read_chain()
+        self.load_sessions()
         self.load_segments()
 
     def get(self, name):
@@ -215,64 +217,111 @@ class Repository:
         return record(body), signer, h(data)
 
     # step 3
-    def follow_chain(self):
-        number, previous, self.ever = 0, bytes(32), []
-        while (self.root / f"chain/{number}").exists():
-            body, signer, hashed = self.open_record(CHAIN, f"chain/{number}")
-            assert body[0] == number and body[1] == previous
-            alternative, fields = body[3]
-            assert alternative == 0 and body[4] == {0: 0, 1: [], 2: [], 3: []}, "collected: needs a newer reader"
-            assert signer == self.owner
-            keys = fields[0]
-            assert not keys[3], f"needs a reader that knows {keys[3]}"
-            self.roster, self.epoch = keys[1], keys[0]
-            assert all(entry[1] in (OWNER, WRITER, READER, KEEPER) for entry in self.roster), "needs a newer reader"
-            self.ever += self.roster
-            number, previous = number + 1, hashed
-        assert number > 0 and any(entry[0] == self.slot[0] for entry in self.roster)
+    def read_chain(self):
+        numbers = [int(name.split("/")[1]) for name in self.names("chain")]
+        assert numbers, "the chain is lost"
+        head = max(numbers)
+        body, signer, hashed = self.chain_record(head)
+        change, fields = body[3]
+        assert change in (KEYS, CONDEMN, VERDICT), "needs a newer reader"
+        if change == KEYS:
+            keys, self.keys_number, owner = fields[0], head, signer
+        else:
+            self.keys_number = body[5][0]
+            earlier, owner, keys_hash = self.chain_record(self.keys_number)
+            assert self.keys_number < head and keys_hash == body[5][1] and earlier[3][0] == KEYS
+            keys = earlier[3][1][0]
+        assert owner == self.owner
+        assert not keys[3], f"needs a reader that knows {keys[3]}"
+        self.epoch, self.roster, self.former = keys[0], keys[1], keys[2]
+        for entry in self.roster + self.former:
+            assert entry[1] in (OWNER, WRITER, READER, KEEPER), "needs a newer reader"
+        assert any(entry[0] == self.slot[0] for entry in self.roster)
+        assert change == KEYS or self.may(signer, (OWNER, KEEPER))
+        self.folded = {0: 0, 1: [], 2: [], 3: [], 4: [], 5: [], 7: []}
+        if 4 in body:
+            name = f"folded/{body[4][0]}-{body[4][1].hex()}"
+            self.folded, _, hashed = self.open_record(FOLDED, name)
+            assert hashed == body[4][2]
+        self.floor, self.head = self.folded[0], head
 
-    def ever_was(self, signer, capabilities):
-        return any(entry.get(3) == signer and entry[1] in capabilities for entry in self.ever)
+    def chain_record(self, number):
+        body, signer, hashed = self.open_record(CHAIN, f"chain/{number}")
+        assert body[0] == number
+        return body, signer, hashed
 
-    # steps 4 and 5
-    def load_outcomes(self):
-        self.commits, self.forgotten = {}, set()
+    # beyond section 15: nobody has cut anything out of the chain
+    def verify_links(self):
+        previous = bytes(32)
+        for number in range(self.head + 1):
+            body, _, hashed = self.chain_record(number)
+            assert body[1] == previous
+            previous = hashed
+
+    def may(self, signer, capabilities, generation=None):
+        was = lambda entry: entry.get(3) == signer and entry[1] in capabilities
+        before_keys = self.floor < self.keys_number if generation is None else generation < self.keys_number
+        return any(map(was, self.roster)) or before_keys and any(map(was, self.former))
+
+    # steps 4 and 5; a point is the hash of its object and whose it is
+    def load_sessions(self):
+        self.committed = {settled[0]: (settled[1], settled[2]) for settled in self.folded[1]}
+        self.summaries = {settled[0]: settled[3] for settled in self.folded[1]}
+        self.commits, self.forgotten = [], set(self.folded[2])
         for name in self.names("sessions"):
             if not name.endswith("/outcome"):
                 continue
             session = bytes.fromhex(name.split("/")[1])
             body, signer, _ = self.open_record(OUTCOME, name)
             alternative, fields = body[2]
-            assert alternative in (0, 1, 2), "needs a newer reader"
+            assert alternative in (COMMIT, ABORTED, FENCED), "needs a newer reader"
+            if body[3] < self.floor:
+                continue
             assert body[0] == session
-            assert self.ever_was(signer, (OWNER, WRITER) if alternative == 0 else (OWNER, WRITER, KEEPER))
-            if alternative == 0:
-                self.commits[session] = (fields[0], signer)
+            commit = fields[0] if alternative == COMMIT else {}
+            if 0 in commit:
+                who = (OWNER, WRITER)
+                assert 4 not in commit
+                self.committed[session] = (commit[0], signer)
+            elif alternative == COMMIT:
+                who = (OWNER, KEEPER)
+                assert 4 in commit
+            else:
+                who = (OWNER, WRITER, KEEPER)
+            assert self.may(signer, who, body[3])
+            if commit:
+                self.commits.append(commit)
         for name in self.names("forgotten"):
+            if bytes.fromhex(name.split("/")[1]) in self.forgotten:
+                continue
             body, signer, _ = self.open_record(TOMBSTONE, name)
-            assert name == "forgotten/" + body[0].hex() and self.ever_was(signer, (OWNER, WRITER, KEEPER))
+            assert name == "forgotten/" + body[0].hex() and self.may(signer, (OWNER, WRITER, KEEPER))
             self.forgotten.add(body[0])
 
     # step 6
     def points(self):
         found = []
-        for session, (commit, origin) in self.commits.items():
+        for session, (wanted, origin) in self.committed.items():
             if session not in self.forgotten:
                 body, signer, hashed = self.open_record(POINT, "points/" + session.hex())
-                assert hashed == commit[0] and signer == origin and body[0] == session
+                assert hashed == wanted and signer == origin and body[0] == session
+                if session in self.summaries:
+                    disks = [{number: value for number, value in disk.items() if number != 4} for disk in body[11]]
+                    assert self.summaries[session] == {**body, 11: disks}
                 found.append(body)
         return sorted(found, key=lambda body: (body[8], body[5], body[0]))
 
     # step 7; all records of all segments: a small reader needs no look-up by page
     def load_segments(self):
-        self.places = ({}, {})
-        commits = [commit for commit, _ in self.commits.values()]
-        self.committed_packs = {("packs", pack) for commit in commits for pack in commit[1]}
-        self.committed_packs |= {("meta", pack) for commit in commits for pack in commit[3]}
-        for ident in {segment for commit in commits for segment in commit[2]}:
+        self.places, self.named_packs = ({}, {}), set()
+        dead = set(self.folded[4])
+        segments = {base[0] for base in self.folded[3]} | {segment for commit in self.commits for segment in commit[2]}
+        for ident in segments:
             for section, records in enumerate(self.read_segment(ident)):
-                for key, *place in records:
-                    self.places[section].setdefault(key, []).append(place)
+                for key, pack, *place in records:
+                    if pack not in dead:
+                        self.places[section].setdefault(key, []).append([pack, *place])
+                        self.named_packs.add(("packs" if section else "meta", pack))
 
     def read_segment(self, ident):
         data = self.get("index/" + ident.hex())
@@ -398,6 +447,7 @@ class Repository:
 
     # step 10
     def verify(self):
+        self.verify_links()
         found = set()
         for folder in ("packs", "meta"):
             for name in self.names(folder):
@@ -405,10 +455,10 @@ class Repository:
                 assert h(data) == pack and name == f"{folder}/{pack.hex()[:2]}/{pack.hex()}"
                 for offset, ident, size, stored, entry in self.read_directory(folder, pack, data):
                     self.open_frame(folder, entry, ident, data[offset:offset + stored], size)
-                    if (folder, pack) in self.committed_packs:
+                    if (folder, pack) in self.named_packs:
                         assert [pack, offset, stored, size] in self.places[folder == "packs"][ident]
                 found.add((folder, pack))
-        assert self.committed_packs <= found, "a committed pack is missing"
+        assert self.named_packs <= found, "a pack that the index names is missing"
         return len(found)
 
 

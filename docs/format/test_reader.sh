@@ -5,7 +5,7 @@
 #   docs/format/test_reader.sh BACKSTAY_BINARY
 #
 # Makes a repository with the program, restores everything with the reader, and compares every byte; then puts in tombstones, a
-# right one and a wrong one, and damage. The reader's packages come from PyPI into a temporary folder unless $PYTHON (python3) has
+# right one and a wrong one, and damage. A repository that was pruned lies among the fixtures of `storage`: the same with that. The reader's packages come from PyPI into a temporary folder unless $PYTHON (python3) has
 # them. Without them it prints `skipped: why` and succeeds.
 
 set -euo pipefail
@@ -43,6 +43,19 @@ refuses() {
   shift
   if reader "$@" >"$work/log" 2>&1; then fail "the reader took it: $pattern"; fi
   grep -Eq "$pattern" "$work/log" || { cat "$work/log" >&2; fail "the reader did not say: $pattern"; }
+}
+
+# One bit in the middle of every object whose name fits.
+flip() {
+  "$python" - "$1" "$2" <<'PYTHON'
+import pathlib, sys
+objects = list(pathlib.Path(sys.argv[1]).glob(sys.argv[2]))
+assert objects
+for path in objects:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+PYTHON
 }
 
 "$python" "$here/read_repository.py" --self-test
@@ -128,19 +141,46 @@ code=0
 [ "$code" = 18 ] || fail "the program takes a tombstone with another's name: exit code $code"
 echo "a tombstone is known by both, and a false one by neither"
 
+# Pruned by the program: the first point and what it alone needs are gone, the others are settled and restore.
+cp -r repo pruned
+"$backstay" forget "${points[0]}" --quiet --repo pruned --passphrase-file passphrase >log 2>&1 || { cat log >&2; fail "forget"; }
+"$backstay" prune --quiet --repo pruned --passphrase-file passphrase >log 2>&1 || { cat log >&2; fail "prune"; }
+[ -n "$(ls pruned/folded)" ] && [ -z "$(ls pruned/sessions)" ] || fail "the program has not pruned"
+repo=pruned reader --verify >listing
+[ "$(grep -cv 'packs are whole' listing)" = 2 ] || fail "the reader does not read what was pruned"
+repo=pruned reader "${points[1]}" --disk disk0 --to restored-second
+repo=pruned reader "${points[2]}" --stream shop.sql --to restored-stream
+cmp second.raw restored-second
+cmp stream restored-stream
+echo "restored after a prune, byte for byte: a disk and a stream"
+
+# A repository with settled and removed points, base segments, an open generation, an interrupted backup and new commits.
+fixture=$here/../../storage/tests/fixtures/v1
+pruned() { "$python" "$here/read_repository.py" "${1:-$fixture/repository}" --passphrase-file "$fixture/passphrase.txt" "${@:2}"; }
+pruned "" --verify >listing
+restored=0
+while read -r point disk hash; do
+  grep -q "^$point " listing || fail "the reader does not list $point"
+  pruned "" "$point" --disk "$disk" --to restored-pruned
+  "$python" -c 'import sys, blake3; sys.exit(blake3.blake3(open(sys.argv[1], "rb").read()).hexdigest() != sys.argv[2])' \
+    restored-pruned "$hash" || fail "$point does not restore to what it was"
+  restored=$((restored + 1))
+done <"$fixture/contents.txt"
+[ "$restored" -gt 0 ] && [ "$(grep -cv 'packs are whole' listing)" = "$restored" ] || fail "there are other points than $restored"
+echo "restored from a pruned repository: $restored disks"
+for sort in 'folded/3-*' chain/3 chain/1 'forgotten/*'; do
+  rm -rf damaged
+  cp -r "$fixture/repository" damaged
+  flip damaged "$sort"
+  if pruned damaged --verify >log 2>&1; then fail "the reader took a damaged $sort"; fi
+  grep -Eq 'AssertionError|BadSignature|CryptoError|CBORDecode|KeyError' log || { cat log >&2; fail "damaged $sort"; }
+done
+
 # One bit in each object of a sort; in all of them, because another slot would open and another copy would do.
 for sort in config 'keys/*' chain/0 'sessions/*/outcome' 'points/*' 'index/*' 'packs/*/*' 'meta/*/*'; do
   rm -rf damaged
   cp -r repo damaged
-  "$python" - "$sort" <<'PYTHON'
-import pathlib, sys
-objects = list(pathlib.Path("damaged").glob(sys.argv[1]))
-assert objects
-for path in objects:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-PYTHON
+  flip damaged "$sort"
   repo=damaged refuses 'AssertionError|BadSignature|CryptoError|CBORDecode|KeyError|no slot opens' --verify
 done
 echo "a flipped bit in any sort of object is noticed"

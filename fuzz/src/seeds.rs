@@ -65,6 +65,7 @@ fn a_config() -> config::Config {
         created: 1,
         create_if_absent: true,
         strong_listing: true,
+        single_writer: false,
     }
 }
 
@@ -194,29 +195,60 @@ pub(crate) fn pack_trailer() -> Vec<Vec<u8>> {
         .to_vec()
 }
 
+fn entry() -> chain::RosterEntry {
+    chain::RosterEntry { slot: [1; 16], capability: bundle().capability, recipient: [2; 32], signer: Some(owner()) }
+}
+
 fn chain_records() -> Vec<chain::ChainRecord> {
-    let roster = vec![chain::RosterEntry {
-        slot: [1; 16],
-        capability: bundle().capability,
-        recipient: [2; 32],
-        signer: Some(owner()),
-    }];
     let keys = chain::KeysRecord {
         epoch: 0,
-        roster,
-        sealed: vec![chain::SealedEpoch { slot: [1; 16], sealed: vec![6; 48].into() }],
+        roster: vec![entry()],
+        former: vec![chain::RosterEntry { signer: None, ..entry() }],
         reader_features: Vec::new(),
         writer_features: Vec::new(),
         collector_features: vec!["later".to_owned()],
     };
-    let record = |change| chain::ChainRecord {
-        number: 0,
+    let folded = chain::FoldedName { number: 1, id: [7; 16], hash: ObjectHash([8; 32]) };
+    let keys_name = chain::KeysName { number: 0, hash: ObjectHash([9; 32]) };
+    let record = |number, change, by_owner: bool| chain::ChainRecord {
+        number,
         previous: ObjectHash([0; 32]),
         time: 1,
         change,
-        state: chain::FoldedState::default(),
+        folded: (number > 0).then_some(folded),
+        keys: (!by_owner).then_some(keys_name),
     };
-    vec![record(chain::Change::Keys(keys))]
+    vec![
+        record(0, chain::Change::Keys(keys), true),
+        record(1, chain::Change::Condemn, false),
+        record(2, chain::Change::Verdict(1), false),
+    ]
+}
+
+/// A state without anything, and one with an entry in every list.
+fn folded_states() -> Vec<chain::FoldedState> {
+    let full = chain::FoldedState {
+        floor: 7,
+        settled: vec![chain::SettledSession {
+            session: [1; 16],
+            point: ObjectHash([2; 32]),
+            origin: owner(),
+            summary: a_point(),
+        }],
+        forgotten: vec![chain::SessionName([1; 16])],
+        base_segments: vec![chain::BaseSegment { id: SegmentId([3; 32]), origin: owner() }],
+        dead_packs: vec![PackId([4; 32])],
+        replaced_segments: vec![SegmentId([5; 32])],
+        open: Some(chain::OpenGeneration {
+            number: 8,
+            packs: vec![PackId([6; 32])],
+            segments: vec![SegmentId([7; 32])],
+            committed: vec![chain::SessionName([8; 16])],
+            forgotten: vec![chain::SessionName([9; 16])],
+        }),
+        gone: vec![ObjectHash([10; 32])],
+    };
+    vec![chain::FoldedState::default(), full]
 }
 
 fn a_point() -> point::PointRecord {
@@ -255,14 +287,21 @@ fn a_point() -> point::PointRecord {
 
 fn outcomes() -> Vec<session::SessionOutcome> {
     let commit = session::Commit {
-        point: ObjectHash([1; 32]),
+        point: Some(ObjectHash([1; 32])),
         packs: vec![PackId([2; 32])],
         meta_packs: vec![PackId([4; 32])],
         segments: vec![SegmentId([3; 32])],
+        origin: None,
     };
-    [session::Outcome::Commit(commit), session::Outcome::Aborted, session::Outcome::Fenced]
-        .map(|outcome| session::SessionOutcome { session: [1; 16], token: [2; 16], outcome })
-        .to_vec()
+    let repack = session::Commit { point: None, origin: Some(owner()), ..commit.clone() };
+    [
+        session::Outcome::Commit(commit),
+        session::Outcome::Commit(repack),
+        session::Outcome::Aborted,
+        session::Outcome::Fenced,
+    ]
+    .map(|outcome| session::SessionOutcome { session: [1; 16], token: [2; 16], outcome, generation: 3 })
+    .to_vec()
 }
 
 fn holds() -> Vec<hold::HoldRecord> {
@@ -271,23 +310,47 @@ fn holds() -> Vec<hold::HoldRecord> {
         .to_vec()
 }
 
-pub(crate) fn records() -> Vec<Vec<u8>> {
-    let open = session::SessionOpen { session: [1; 16], generation: 0, time: 1, purpose: session::Purpose::Write };
-    let checkpoint = session::SessionCheckpoint {
-        session: [1; 16],
-        packs: vec![PackId([1; 32])],
-        meta_packs: Vec::new(),
-        segments: Vec::new(),
+fn opens() -> Vec<session::SessionOpen> {
+    let (session, generation, time) = ([1; 16], 0, 1);
+    let writes = session::SessionOpen {
+        session,
+        generation,
+        time,
+        purpose: session::Purpose::Write,
+        workload: Some("web-01".into()),
+        holds: Vec::new(),
     };
+    let holds = vec![chain::SessionName([2; 16])];
+    let reads =
+        session::SessionOpen { purpose: session::Purpose::Read, workload: None, holds, ..writes.clone() };
+    let repacks = session::SessionOpen { purpose: session::Purpose::Repack, holds: Vec::new(), ..reads.clone() };
+    vec![writes, reads, repacks]
+}
+
+fn checkpoints() -> Vec<session::SessionCheckpoint> {
+    [None, Some(ObjectHash([2; 32]))]
+        .map(|point| session::SessionCheckpoint {
+            session: [1; 16],
+            packs: vec![PackId([1; 32])],
+            meta_packs: Vec::new(),
+            segments: vec![SegmentId([3; 32])],
+            point,
+        })
+        .to_vec()
+}
+
+pub(crate) fn records() -> Vec<Vec<u8>> {
+    let seen = session::SessionSeen { session: [1; 16], checkpoints: 3, time: 1 };
     let mut seeds = vec![
         format::encode(&a_config()).unwrap(),
         format::encode(&bundle()).unwrap(),
         format::encode(&a_slot().0).unwrap(),
         format::encode(&a_point()).unwrap(),
-        format::encode(&open).unwrap(),
-        format::encode(&checkpoint).unwrap(),
-        format::encode(&chain::FoldedState::default()).unwrap(),
+        format::encode(&seen).unwrap(),
     ];
+    seeds.extend(opens().iter().map(|record| format::encode(record).unwrap()));
+    seeds.extend(checkpoints().iter().map(|record| format::encode(record).unwrap()));
+    seeds.extend(folded_states().iter().map(|record| format::encode(record).unwrap()));
     seeds.extend(holds().iter().map(|record| format::encode(record).unwrap()));
     seeds.extend(config());
     seeds.extend(chain_records().iter().map(|record| format::encode(record).unwrap()));

@@ -156,7 +156,7 @@ macro_rules! records {
 
 records! {
     Config, KeyBundle, Signed, Slot, chain::ChainRecord, chain::FoldedState, point::PointRecord, session::SessionCheckpoint,
-    session::SessionOpen, session::SessionOutcome, session::Tombstone, hold::HoldRecord,
+    session::SessionOpen, session::SessionOutcome, session::SessionSeen, session::Tombstone, hold::HoldRecord,
 }
 
 /// A record that somebody with the keys sealed.

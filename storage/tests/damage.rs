@@ -15,6 +15,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use backstay_core::{
@@ -24,7 +25,9 @@ use backstay_core::{
 use backstay_storage::{
     MemoryBackend, Repository,
     backend::{Fault, FaultBackend, Operation, Rule},
-    repository::{CheckDepth, DiskOptions, NewSlot, PointDetails, SecretKey, SessionOptions, crypto::ObjectType},
+    repository::{
+        CheckDepth, DiskOptions, NewSlot, PointDetails, PruneOptions, SecretKey, SessionOptions, crypto::ObjectType,
+    },
 };
 use backstay_testkit::{SeededRandom, noise};
 use bytes::Bytes;
@@ -40,7 +43,10 @@ enum Kind {
     Config,
     Slot,
     Chain,
+    Folded,
     SessionOpen,
+    SessionCheckpoint,
+    SessionSeen,
     SessionOutcome,
     Point,
     Hold,
@@ -58,7 +64,10 @@ fn kind_of(key: &ObjectKey) -> Kind {
         ["keys", _] => Kind::Slot,
         ["chain", _] => Kind::Chain,
         ["sessions", _, "open"] => Kind::SessionOpen,
+        ["folded", _] => Kind::Folded,
         ["sessions", _, "outcome"] => Kind::SessionOutcome,
+        ["sessions", _, part] if part.starts_with("checkpoint-") => Kind::SessionCheckpoint,
+        ["sessions", _, part] if part.starts_with("seen-") => Kind::SessionSeen,
         ["points", _] => Kind::Point,
         ["holds", _, _] => Kind::Hold,
         ["forgotten", _] => Kind::Tombstone,
@@ -85,12 +94,10 @@ fn stored_in(object: ObjectType) -> Option<Kind> {
         ObjectType::Config => Some(Kind::Config),
         ObjectType::Forgotten => Some(Kind::Tombstone),
         ObjectType::Hold => Some(Kind::Hold),
-        ObjectType::SessionCheckpoint
-        | ObjectType::Verified
-        | ObjectType::CheckRecord
-        | ObjectType::Lost
-        | ObjectType::Folded
-        | ObjectType::SessionSeen => None,
+        ObjectType::SessionCheckpoint => Some(Kind::SessionCheckpoint),
+        ObjectType::SessionSeen => Some(Kind::SessionSeen),
+        ObjectType::Folded => Some(Kind::Folded),
+        ObjectType::Verified | ObjectType::CheckRecord | ObjectType::Lost => None,
     }
 }
 
@@ -171,6 +178,8 @@ struct Scene {
     /// What each point holds.
     points: Vec<(RestorePoint, Sparse)>,
     forgotten: RestorePoint,
+    /// What a backup has left behind that broke off.
+    unfinished: BTreeSet<ObjectKey>,
     next: Sparse,
     stream: Bytes,
 }
@@ -188,10 +197,11 @@ async fn scene(seed: u64) -> Scene {
     fill(&mut disk, 2 * SEGMENT + 70_000..2 * SEGMENT + 600_000, seed + 1);
     fill(&mut disk, 3 * SEGMENT..3 * SEGMENT + 12_345, seed + 2);
     let stream = Bytes::from(noise(seed + 3, 300_000));
-    let mut points = Vec::new();
+    let (mut points, mut unfinished) = (Vec::new(), BTreeSet::new());
     for (name, step) in [("web", 0), ("db", 0), ("web", 1)] {
         if step == 1 {
             disk.write(100_000, &noise(seed + 4, 200_000));
+            unfinished = prune(&repository, &memory, seed, &ctx).await;
         }
         if name == "db" {
             disk.write(700_000, b"a database");
@@ -210,7 +220,31 @@ async fn scene(seed: u64) -> Scene {
     let mut next = disk;
     next.write(500_000, b"the next day");
     assert_clean(&check_all(&repository).await.unwrap(), "the scene");
-    Scene { memory: memory.fork(), points, forgotten, next, stream }
+    Scene { memory: memory.fork(), points, forgotten, unfinished, next, stream }
+}
+
+/// From here on points are settled, one is gone, and a generation waits for a backup that broke off; gives what that has put.
+async fn prune(repository: &Repository, memory: &MemoryBackend, seed: u64, ctx: &Context) -> BTreeSet<ObjectKey> {
+    let mut disk = Sparse::new(SEGMENT);
+    fill(&mut disk, 0..300_000, seed + 5);
+    let gone = common::back_up_disk(repository, "gone", &disk).await.unwrap();
+    repository.forget(&[gone.id], ctx).await.unwrap();
+    let report = repository.prune(&PruneOptions::default(), ctx).await.unwrap();
+    assert!(report.removed_points == 1 && report.deleted_packs > 0, "{report:?}");
+    let before: BTreeSet<_> = memory.keys().into_iter().collect();
+    let often = SessionOptions::default().checkpoints(1, Duration::ZERO);
+    let mut session = repository.begin(workload("broken-off"), often, ctx).await.unwrap();
+    fill(&mut disk, 0..300_000, seed + 6);
+    session.write_disk(&disk_id("vda"), Source::new(disk.clone()).shared(), &no_sample()).await.unwrap();
+    drop(session);
+    let after = memory.keys();
+    // What makes a generation worth it.
+    let gone = common::back_up_disk(repository, "gone", &disk).await.unwrap();
+    repository.forget(&[gone.id], ctx).await.unwrap();
+    let report = repository.prune(&PruneOptions::default(), ctx).await.unwrap();
+    assert_eq!((report.waiting_for.len(), report.deleted_packs), (1, 0), "{report:?}");
+    let seen = memory.keys().into_iter().filter(|key| key.as_str().contains("/seen-"));
+    after.into_iter().filter(|key| !before.contains(key)).chain(seen).collect()
 }
 
 /// How a command ended; `Ok(false)` for a check that has findings.
@@ -290,6 +324,19 @@ fn beyond_any_check(kind: Kind, damage: Damage, key: &ObjectKey, scene: &Scene) 
         key.as_str().contains(&point.0.id.to_string())
     };
     match kind {
+        // Nothing depends on it, and what is unfinished may end anywhere. That it is as it was written is looked at all the same.
+        Kind::SessionOpen | Kind::SessionCheckpoint | Kind::SessionSeen | Kind::DataPack | Kind::MetaPack
+            if scene.unfinished.contains(key) =>
+        {
+            damage == Damage::Delete
+        }
+        Kind::Index if scene.unfinished.contains(key) => true,
+        // The next sweep removes those that the head does not name.
+        Kind::Folded => {
+            let number = |key: &ObjectKey| key.name().split('-').next().and_then(|number| number.parse::<u64>().ok());
+            let head = scene.memory.keys().iter().filter(|key| kind_of(key) == Kind::Chain).filter_map(number).max();
+            number(key) < head
+        }
         Kind::SessionOutcome if damage == Damage::Delete => newest("web") || newest("db") || forgotten,
         // Nobody misses the point, nor that it was about to go.
         Kind::Point | Kind::Hold if forgotten => true,
@@ -444,13 +491,14 @@ async fn cell(scene: &Scene, kind: Kind, key: &ObjectKey, damage: Damage, siblin
 async fn a_finding_names_the_object_that_is_damaged() {
     let scene = scene(30).await;
     for (kind, keys) in rows_of(&scene.memory).await {
-        if matches!(kind, Kind::Chain | Kind::Tombstone) {
+        if matches!(kind, Kind::Chain | Kind::Folded | Kind::Tombstone) {
             continue; // No finding but an error: without them nobody knows what there is to look at.
         }
         let memory = Arc::new(scene.memory.fork());
         let repository = open(memory.clone()).await.unwrap();
         let forgotten = scene.forgotten.id.to_string();
-        let key = keys.iter().rfind(|key| !key.as_str().contains(&forgotten)).unwrap();
+        let looked_at = |key: &&ObjectKey| kind != Kind::Index || !scene.unfinished.contains(*key);
+        let key = keys.iter().filter(looked_at).rfind(|key| !key.as_str().contains(&forgotten)).unwrap();
         memory.tamper(key, |bytes| *bytes.last_mut().unwrap() ^= 0x10).unwrap();
         let report = check_all(&repository).await.unwrap();
         let named = |text: String| text.contains(key.name()) || text.contains(key.as_str());

@@ -12,14 +12,18 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use backstay_core::{
-    ChangedBlocks, Consistency, Context, Limits, ObjectKey, PutMode, RangeSet, ReadMethod, StorageBackend, Timestamp,
+    ChangedBlocks, Consistency, Context, Limits, ObjectKey, PutMode, RangeSet, ReadMethod, RestorePoint,
+    StorageBackend, Timestamp,
 };
 use backstay_storage::{
     MemoryBackend, Repository,
-    repository::{Compression, Credential, InitOptions, NewSlot, PointDetails, SecretKey, SessionOptions},
+    repository::{
+        Compression, Credential, InitOptions, NewSlot, PointDetails, PruneOptions, SecretKey, SessionOptions,
+    },
 };
 use backstay_testkit::{ManualClock, SeededRandom, noise};
 use bytes::Bytes;
@@ -61,8 +65,15 @@ async fn make(compression: Compression) -> Made {
     let slots = vec![NewSlot::Passphrase(SecretString::from(PASSPHRASE)), NewSlot::KeyFile(key_file.clone())];
     let options = InitOptions::slots(slots).kdf(QUICK_KDF).pack_bytes(1 << 20);
     let made = Repository::init(memory.clone(), options, &ctx).await.unwrap();
+    let databases = [plain_point(&made.repository, 4, &ctx).await, plain_point(&made.repository, 5, &ctx).await];
     let [first, second] = disks();
     for (number, disk) in [first, second].into_iter().enumerate() {
+        if number == 1 {
+            // From here on there is a folded state: points are settled, of one only its hash is left, and segments are base segments.
+            made.repository.forget(&[databases[0].id], &ctx).await.unwrap();
+            let report = made.repository.prune(&PruneOptions::default(), &ctx).await.unwrap();
+            assert!(report.removed_points == 1 && report.deleted_packs > 0, "{report:?}");
+        }
         let labels = BTreeMap::from([("made".to_owned(), "for ever".to_owned())]);
         let session = SessionOptions::default().compression(compression).labels(labels);
         let mut what = workload("web");
@@ -76,7 +87,41 @@ async fn make(compression: Compression) -> Made {
         session.attach("domain.xml", "application/xml", Bytes::from_static(b"<domain/>")).await.unwrap();
         session.commit(PointDetails::default().consistency(Consistency::Filesystem)).await.unwrap();
     }
+    // A backup that broke off after a checkpoint, a point that is forgotten and still there, and a generation that waits.
+    let options = SessionOptions::default().compression(compression).checkpoints(1, Duration::ZERO);
+    let mut session = made.repository.begin(workload("broken-off"), options, &ctx).await.unwrap();
+    let disk = Source::new(noisy(6)).shared();
+    session.write_disk(&disk_id("vda"), disk, &no_sample()).await.unwrap();
+    drop(session);
+    made.repository.forget(&[databases[1].id], &ctx).await.unwrap();
+    let report = made.repository.prune(&PruneOptions::default(), &ctx).await.unwrap();
+    assert_eq!((report.waiting_for.len(), report.deleted_packs), (1, 0), "{report:?}");
     Made { memory, recovery: made.recovery_key.unwrap(), key_file: key_file.to_text() }
+}
+
+fn noisy(seed: u64) -> Sparse {
+    let mut disk = Sparse::new(40_000);
+    disk.write(0, &noise(seed, 40_000));
+    disk
+}
+
+/// A point of another workload, to be forgotten.
+async fn plain_point(repository: &Repository, seed: u64, ctx: &Context) -> RestorePoint {
+    let source = Source::new(noisy(seed)).shared();
+    let session = SessionOptions::default();
+    common::back_up(repository, "db", source, &no_sample(), session, ctx).await.unwrap().0
+}
+
+/// What must be among the objects, so that every sort of record is kept for ever.
+fn covers_every_sort(names: &[String]) {
+    let has = |wanted: &dyn Fn(&str) -> bool| names.iter().any(|name| wanted(name));
+    for folder in ["chain/3", "folded/3-", "points/", "forgotten/", "holds/", "index/", "packs/", "meta/", "keys/"] {
+        assert!(has(&|name| name.starts_with(folder)), "nothing below {folder}");
+    }
+    for part in ["/open", "/outcome", "/checkpoint-0"] {
+        assert!(has(&|name| name.starts_with("sessions/") && name.ends_with(part)), "no {part}");
+    }
+    assert!(has(&|name| name.contains("/seen-")), "nothing was seen");
 }
 
 /// Everything that can be said of the repository from outside.
@@ -153,8 +198,8 @@ fn load(folder: &Path, below: &Path, into: &mut Vec<(String, Vec<u8>)>) {
 async fn a_repository_of_format_version_1_opens_and_restores() {
     let mut objects = Vec::new();
     load(&fixture().join("repository"), &fixture().join("repository"), &mut objects);
-    assert!(objects.len() >= 14, "{} objects", objects.len());
-    assert!(objects.iter().map(|(_, body)| body.len()).sum::<usize>() < 300_000);
+    covers_every_sort(&objects.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+    assert!(objects.iter().map(|(_, body)| body.len()).sum::<usize>() < 900_000);
     let memory = Arc::new(MemoryBackend::new());
     for (name, body) in objects {
         memory.put(&ObjectKey::new(name).unwrap(), body.into(), PutMode::Create).await.unwrap();
@@ -172,6 +217,13 @@ async fn a_repository_of_format_version_1_opens_and_restores() {
     let (point, report) = common::back_up(&repository, "web", source, &no_sample(), session, &ctx).await.unwrap();
     assert_eq!((report.method, point.stored_bytes), (ReadMethod::Changed, 0));
     assert!(common::restore(&repository, &point).await.unwrap() == second);
+    // The open generation is finished, and the next one finds nothing but what was forgotten.
+    let impatient = PruneOptions::default().stale_after(Duration::ZERO);
+    let report = repository.prune(&impatient, &ctx).await.unwrap();
+    assert!(report.fenced_sessions.len() == 1 && report.removed_points == 1, "{report:?}");
+    repository.prune(&impatient, &ctx).await.unwrap();
+    assert_clean(&check_all(&repository).await.unwrap(), "after prunes");
+    assert!(common::restore(&repository, &point).await.unwrap() == second);
 }
 
 #[tokio::test]
@@ -184,7 +236,9 @@ async fn write_the_fixture() {
     assert!(!folder.exists(), "it is never written again");
     let made = make(Compression::default()).await;
     verify(made.memory.clone(), Credential::passphrase(PASSPHRASE)).await;
-    for (name, body) in objects(&made.memory).await {
+    let objects = objects(&made.memory).await;
+    covers_every_sort(&objects.keys().cloned().collect::<Vec<_>>());
+    for (name, body) in objects {
         let path = folder.join("repository").join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, body).unwrap();
@@ -193,4 +247,13 @@ async fn write_the_fixture() {
         std::fs::write(folder.join(name), format!("{}\n", secret.expose_secret())).unwrap();
     }
     std::fs::write(folder.join("passphrase.txt"), format!("{PASSPHRASE}\n")).unwrap();
+    // What other readers have to find in it.
+    let repository = common::open(made.memory).await.unwrap();
+    let mut contents = String::new();
+    for point in repository.points().await.unwrap() {
+        let disk = common::restore(&repository, &point).await.unwrap();
+        let hash = blake3::hash(&disk.read(0..disk.size())).to_hex();
+        contents += &format!("{} vda {hash}\n", point.id);
+    }
+    std::fs::write(folder.join("contents.txt"), contents).unwrap();
 }

@@ -8,7 +8,13 @@ use bytes::Bytes;
 use super::{
     compress,
     crypto::{ObjectType, envelope, frame::Codec, sign},
-    format::{self, chain::ChainRecord, hold::HoldRecord, point::PointRecord, session},
+    format::{
+        self,
+        chain::{ChainRecord, FoldedState},
+        hold::HoldRecord,
+        point::PointRecord,
+        session,
+    },
     keys::{KeyBundle, Keyring},
     objects::Objects,
 };
@@ -16,12 +22,15 @@ use crate::backend::{MemoryBackend, Wanted};
 
 /// The repository that [`open_record`] takes records to be of.
 pub const REPOSITORY: [u8; 16] = [3; 16];
-const KINDS: [ObjectType; 6] = [
+const KINDS: [ObjectType; 9] = [
     ObjectType::Chain,
     ObjectType::Point,
     ObjectType::Forgotten,
     ObjectType::Hold,
     ObjectType::SessionOpen,
+    ObjectType::SessionCheckpoint,
+    ObjectType::SessionSeen,
+    ObjectType::Folded,
     ObjectType::SessionOutcome,
 ];
 
@@ -63,6 +72,15 @@ pub fn open_record(bytes: &[u8]) {
             }
             ObjectType::SessionOpen => {
                 objects.open_record::<session::SessionOpen>(&key, kind, &object)?;
+            }
+            ObjectType::SessionCheckpoint => {
+                objects.open_record::<session::SessionCheckpoint>(&key, kind, &object)?;
+            }
+            ObjectType::SessionSeen => {
+                objects.open_record::<session::SessionSeen>(&key, kind, &object)?;
+            }
+            ObjectType::Folded => {
+                objects.open_record::<FoldedState>(&key, kind, &object)?;
             }
             _ => {
                 objects.open_record::<session::SessionOutcome>(&key, kind, &object)?;

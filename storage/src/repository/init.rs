@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use backstay_core::{Context, Error, ErrorKind, ObjectKey, Result, StorageBackend};
+use backstay_core::{BackendCapabilities, Context, Error, ErrorKind, ObjectKey, Result, ResultExt, StorageBackend};
 use secrecy::SecretString;
 
 use super::{
@@ -40,6 +40,9 @@ pub struct InitOptions {
     pub pack_bytes: u32,
     /// Also make a recovery key.
     pub recovery: bool,
+    /// Make the repository also on a store that does not keep what several at once need. Then only one process at a time may write
+    /// to it, forget or prune, and nothing but its operator sees to that.
+    pub single_writer: bool,
 }
 
 impl InitOptions {
@@ -58,6 +61,7 @@ impl InitOptions {
             disk_chunker: DiskChunker::default(),
             pack_bytes: 32 << 20,
             recovery: true,
+            single_writer: false,
         }
     }
 
@@ -88,6 +92,13 @@ impl InitOptions {
         self.recovery = recovery;
         self
     }
+
+    /// Sets [`Self::single_writer`].
+    #[must_use]
+    pub const fn single_writer(mut self, single_writer: bool) -> Self {
+        self.single_writer = single_writer;
+        self
+    }
 }
 
 /// A repository that was just made.
@@ -100,7 +111,8 @@ pub struct Initialized {
 }
 
 impl Repository {
-    /// Makes a repository on an empty place of a backend.
+    /// Makes a repository on an empty place of a backend. `Unsupported` when the store, tried out, does not create atomically or its
+    /// lists leave out finished puts, unless [`InitOptions::single_writer`] is set.
     pub async fn init(backend: Arc<dyn StorageBackend>, options: InitOptions, ctx: &Context) -> Result<Initialized> {
         if options.slots.is_empty() {
             return Err(Error::invalid_input("A repository needs a passphrase or a key file to be opened with"));
@@ -111,6 +123,9 @@ impl Repository {
         }
         refuse_what_is_there(&*backend).await?;
         let held = crate::backend::probe(&*backend, ctx).await?;
+        if !options.single_writer {
+            refuse_what_breaks_promises(held).context("repository", backend.location())?;
+        }
         let bundle = KeyBundle::generate(ctx)?;
         let owner = SignerId(bundle.owner_signing_key()?.verifying_key().to_bytes());
         let config = Config {
@@ -128,6 +143,7 @@ impl Repository {
             created: ctx.now().as_nanos(),
             create_if_absent: held.create_if_absent,
             strong_listing: held.strong_listing,
+            single_writer: options.single_writer,
         };
         let config_key = ObjectKey::new("config")?;
         let signed = sign::sign(
@@ -153,6 +169,20 @@ impl Repository {
         put_new(&*backend, &config_key, config_object.into(), ctx).await?;
         Ok(Initialized { repository: Self::new(objects, config), recovery_key })
     }
+}
+
+/// Rules that keep several at once from harming each other rest on these promises.
+fn refuse_what_breaks_promises(held: BackendCapabilities) -> Result<()> {
+    let broken = match (held.create_if_absent, held.strong_listing) {
+        (true, true) => return Ok(()),
+        (false, true) => "lets two processes create one object, so that one overwrites the other",
+        (true, false) => "leaves finished objects out of its lists",
+        (false, false) => "lets two processes create one object and leaves finished objects out of its lists",
+    };
+    Err(Error::unsupported(format!(
+        "This store {broken}: with several writers, or one and a prune, backups would be lost. Use another store, or make the \
+         repository for a single writer (`--single-writer`) and see to it that only one process at a time writes to it"
+    )))
 }
 
 async fn refuse_what_is_there(backend: &dyn StorageBackend) -> Result<()> {

@@ -32,6 +32,8 @@ pub struct RepositoryStats {
     pub index_bytes: u64,
     /// Bytes of everything in the repository.
     pub total_bytes: u64,
+    /// The repository was made for one writer at a time, because its store may not keep what several need.
+    pub single_writer: bool,
 }
 
 impl Repository {
@@ -49,7 +51,11 @@ impl Repository {
 
     async fn stats_in(&self, state: &State) -> Result<RepositoryStats> {
         let points = self.stored_points(state).await?;
-        let mut stats = RepositoryStats { points: points.len() as u64, ..RepositoryStats::default() };
+        let mut stats = RepositoryStats {
+            points: points.len() as u64,
+            single_writer: self.config().single_writer,
+            ..RepositoryStats::default()
+        };
         let workloads: std::collections::BTreeSet<_> = points.iter().map(|point| &point.record.workload).collect();
         stats.workloads = workloads.len() as u64;
         for point in &points {

@@ -30,6 +30,9 @@ pub struct Init {
     /// Close packs at this size, 1M to 128M.
     #[arg(long, value_name = "BYTES", default_value = "32M", value_parser = parse_bytes)]
     pack_size: u64,
+    /// Also on a store that does not keep what several writers need. Only one process at a time may write then.
+    #[arg(long)]
+    single_writer: bool,
 }
 
 impl Init {
@@ -41,7 +44,10 @@ impl Init {
         let (slots, key_file) = secrets::to_init(&app.global, &app.ctx).await?;
         let pack_bytes =
             u32::try_from(self.pack_size).map_err(|_| Error::invalid_input("Packs are closed at 64 KiB to 128 MiB"))?;
-        let options = InitOptions::slots(slots).recovery(!self.no_recovery).pack_bytes(pack_bytes);
+        let options = InitOptions::slots(slots)
+            .recovery(!self.no_recovery)
+            .pack_bytes(pack_bytes)
+            .single_writer(self.single_writer);
         let made = match Repository::init(backend, options, &app.ctx).await {
             Ok(made) => made,
             Err(error) => {

@@ -39,5 +39,8 @@ fn text(stats: &RepositoryStats, location: &str) -> String {
     rows.add_row(["data", &format!("{} in {} packs", bytes(stats.data_bytes), stats.data_packs)]);
     rows.add_row(["maps", &format!("{} in {} packs", bytes(stats.meta_bytes), stats.meta_packs)]);
     rows.add_row(["index", &format!("{} in {} segments", bytes(stats.index_bytes), stats.segments)]);
+    if stats.single_writer {
+        rows.add_row(["writers", "one at a time: made with --single-writer"]);
+    }
     rows.to_string()
 }

@@ -73,3 +73,22 @@ async fn a_store_that_fails_is_an_error_and_not_a_finding() {
     let error: Error = probe(&broken, &Context::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
 }
+
+#[tokio::test]
+async fn a_store_that_breaks_a_promise_gets_a_repository_only_for_a_single_writer() {
+    use crate::repository::{InitOptions, NewSlot, Repository, SecretKey};
+    let ctx = Context::default();
+    let lagging = FaultBackend::new(Arc::new(MemoryBackend::new()));
+    lagging.inject(Rule::new(Fault::Truncate(0)).on(Operation::List).always());
+    let stores: [(Arc<dyn StorageBackend>, &str); 2] =
+        [(Arc::new(Careless::default()), "overwrites"), (Arc::new(lagging), "leaves finished objects out")];
+    for (store, why) in stores {
+        let options = || InitOptions::slots(vec![NewSlot::KeyFile(SecretKey::generate(&ctx).unwrap())]).recovery(false);
+        let error = Repository::init(Arc::clone(&store), options(), &ctx).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains(why) && error.to_string().contains("--single-writer"), "{error}");
+        // Nothing was left behind, so that another try is no second repository.
+        let made = Repository::init(store, options().single_writer(true), &ctx).await.unwrap();
+        assert!(made.repository.config().single_writer);
+    }
+}

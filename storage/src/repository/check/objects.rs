@@ -8,8 +8,9 @@ use futures::TryStreamExt;
 use super::CheckReport;
 use crate::repository::{
     Repository,
+    chain::Chain,
     crypto::ObjectType,
-    format::session::{SessionCheckpoint, SessionOpen},
+    format::session::{SessionCheckpoint, SessionOpen, SessionSeen},
     hold::Says,
     keys::Slot,
     objects::object_hash,
@@ -48,12 +49,18 @@ impl Repository {
             match key.name() {
                 "open" => {
                     let open = self.objects().get_record::<SessionOpen>(&key, ObjectType::SessionOpen).await;
-                    report.note(open)?;
+                    if let Some(open) = report.note(open)? {
+                        self.check_generation(&open.body, &key, state, report).await?;
+                    }
                 }
                 part if part.starts_with("checkpoint-") => {
                     let checkpoint =
                         self.objects().get_record::<SessionCheckpoint>(&key, ObjectType::SessionCheckpoint);
                     report.note(checkpoint.await)?;
+                }
+                part if part.starts_with("seen-") => {
+                    let seen = self.objects().get_record::<SessionSeen>(&key, ObjectType::SessionSeen);
+                    report.note(seen.await)?;
                 }
                 _ => {}
             }
@@ -64,6 +71,24 @@ impl Repository {
             if let Says::Unreadable(error) = newest.says {
                 report.fault(error);
             }
+        }
+        Ok(())
+    }
+
+    /// What a session saw of the chain is still there: else somebody has cut the chain back.
+    async fn check_generation(
+        &self,
+        open: &SessionOpen,
+        key: &ObjectKey,
+        state: &State,
+        report: &mut CheckReport,
+    ) -> Result<()> {
+        if open.generation > state.chain.head && !Chain::moved_past(self.objects(), state.chain.head).await? {
+            report.fault(
+                Error::integrity("A session saw a record of the chain that is not there: the chain was cut back")
+                    .with_context("object", key)
+                    .with_context("record", format!("chain/{}", open.generation)),
+            );
         }
         Ok(())
     }

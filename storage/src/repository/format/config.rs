@@ -53,6 +53,9 @@ pub struct Config {
     /// What the backend held when probed at `init`: a list shows every finished put.
     #[n(13)]
     pub strong_listing: bool,
+    /// Only one process at a time may write: the operator asked for that because the store may break what several need.
+    #[cbor(n(14), default)]
+    pub single_writer: bool,
 }
 
 /// FastCDC 2020, normalisation 1, 16 to 256 KiB around 64, gear table keyed by the repository.
