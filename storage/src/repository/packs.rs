@@ -1,9 +1,10 @@
 //! Reading packs: their directories, and ranges of their frames.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use backstay_core::{Error, ErrorKind, Result, ResultExt};
 use bytes::Bytes;
+use tokio::sync::OnceCell;
 
 use super::{
     cache::BoundedCache,
@@ -49,6 +50,10 @@ impl OpenedPack {
     }
 }
 
+/// A pack that several readers of one operation open together: one of them reads its directory. Those who share it are polled
+/// together, so that nobody waits for one who stands still.
+pub type Opening = OnceCell<Arc<OpenedPack>>;
+
 /// The packs of a repository.
 pub struct Packs {
     objects: Objects,
@@ -60,41 +65,50 @@ impl Packs {
         Self { objects, opened: BoundedCache::new(KEPT_PACKS) }
     }
 
-    /// Reads and opens a pack's directory; also gives the pack's size.
-    pub async fn directory(&self, kind: PackKind, id: &PackId) -> Result<(Directory, u64)> {
+    /// Reads and opens the directory of a pack of this size.
+    async fn directory(&self, kind: PackKind, id: &PackId, size: u64) -> Result<Directory> {
         let key = pack_key(kind, id)?;
         let read = async {
-            let size = self.objects.backend().head(&key).await?.size;
             if !(TRAILER_BYTES as u64..=MAX_PACK_BYTES).contains(&size) {
                 return Err(Error::integrity("A pack has an impossible size").with_context("size", size));
             }
             let tail = self.objects.backend().get_range(&key, size.saturating_sub(TAIL_BYTES)..size).await?;
-            let trailer = Trailer::decode(&tail, size)?;
-            let end = size - TRAILER_BYTES as u64;
-            let start = end - u64::from(trailer.directory_bytes);
-            let tail_start = size - tail.len() as u64;
-            let sealed = if start >= tail_start {
-                tail.slice((start - tail_start) as usize..(end - tail_start) as usize)
-            } else {
-                self.objects.backend().get_range(&key, start..end).await?
-            };
-            if trailer.kind != kind {
-                return Err(Error::integrity("A pack of one sort stands where one of another belongs"));
+            match self.directory_in(kind, &tail, size)? {
+                Ok(directory) => Ok(directory),
+                Err(missing) => {
+                    let mut end = self.objects.backend().get_range(&key, missing).await?.to_vec();
+                    end.extend_from_slice(&tail);
+                    self.directory_in(kind, &end, size)?.map_err(|_| Error::internal("A pack's directory moved"))
+                }
             }
-            Ok((self.open_directory(&trailer, &sealed, start)?, size))
         };
         read.await.map_err(missing_is_damage).context("object", &key)
     }
 
-    /// The directory of a pack that was read whole.
-    pub fn directory_of(&self, kind: PackKind, bytes: &Bytes) -> Result<Directory> {
-        let trailer = Trailer::decode(bytes, bytes.len() as u64)?;
-        let end = bytes.len() - TRAILER_BYTES;
-        let start = end - trailer.directory_bytes as usize;
+    /// The directory out of the last bytes of a pack of `size` bytes, or the range of the pack that is needed besides.
+    fn directory_in(
+        &self,
+        kind: PackKind,
+        end: &[u8],
+        size: u64,
+    ) -> Result<std::result::Result<Directory, Range<u64>>> {
+        let trailer = Trailer::decode(end, size)?;
         if trailer.kind != kind {
             return Err(Error::integrity("A pack of one sort stands where one of another belongs"));
         }
-        self.open_directory(&trailer, &bytes[start..end], start as u64)
+        let (first, stop) = (size.saturating_sub(end.len() as u64), size - TRAILER_BYTES as u64);
+        let start = stop - u64::from(trailer.directory_bytes);
+        if start < first {
+            return Ok(Err(start..first));
+        }
+        let sealed = &end[(start - first) as usize..(stop - first) as usize];
+        self.open_directory(&trailer, sealed, start).map(Ok)
+    }
+
+    /// The directory of a pack that was read whole.
+    pub fn directory_of(&self, kind: PackKind, bytes: &Bytes) -> Result<Directory> {
+        self.directory_in(kind, bytes, bytes.len() as u64)?
+            .map_err(|_| Error::integrity("The directory of a pack is longer than the pack"))
     }
 
     /// Opens a sealed directory; `room` is where it begins in its pack.
@@ -127,23 +141,53 @@ impl Packs {
         Ok(OpenedPack { keys, by_offset })
     }
 
-    /// What opens a pack's frames, from the cache or its directory.
-    pub async fn open(&self, kind: PackKind, id: &PackId) -> Result<Arc<OpenedPack>> {
+    /// What opens the frames of a pack of this size, from the cache or its directory.
+    pub async fn open(&self, kind: PackKind, id: &PackId, size: u64) -> Result<Arc<OpenedPack>> {
         if let Some(opened) = self.opened.get(&(kind, *id)) {
             return Ok(opened);
         }
-        let (directory, _) = self.directory(kind, id).await?;
-        let opened = Arc::new(self.frame_keys(kind, &directory).context("pack", id)?);
-        self.opened.put(
-            (kind, *id),
-            Arc::clone(&opened),
-            1 + directory.frames.len() * usize::from(directory.keys.len() > 1) / 64,
-        );
+        let directory = self.directory(kind, id, size).await?;
+        self.keep(kind, id, &directory)
+    }
+
+    fn keep(&self, kind: PackKind, id: &PackId, directory: &Directory) -> Result<Arc<OpenedPack>> {
+        let opened = Arc::new(self.frame_keys(kind, directory).context("pack", id)?);
+        let cost = 1 + directory.frames.len() * usize::from(directory.keys.len() > 1) / 64;
+        self.opened.put((kind, *id), Arc::clone(&opened), cost);
         Ok(opened)
     }
 
+    /// Bytes of a pack from `range.start` on, at least those of the range, and what opens its frames. One request where the range
+    /// ends less than `slack` bytes before its pack does, for there lies the directory; else `opening` is done at the same time,
+    /// which is shared by all who read the pack.
+    pub async fn fetch_opened(
+        &self,
+        kind: PackKind,
+        (id, size): (&PackId, u64),
+        range: Range<u64>,
+        slack: u64,
+        opening: &Opening,
+    ) -> Result<(Arc<OpenedPack>, Bytes)> {
+        let known = opening.get().cloned().or_else(|| self.opened.get(&(kind, *id)));
+        if known.is_none() && range.end <= size && size - range.end <= slack && size <= MAX_PACK_BYTES {
+            let bytes = self.fetch(kind, id, range.start..size).await?;
+            let directory = match self.directory_in(kind, &bytes, size).context("pack", id)? {
+                Ok(directory) => directory,
+                Err(_) => self.directory(kind, id, size).await?,
+            };
+            return Ok((self.keep(kind, id, &directory)?, bytes));
+        }
+        let opened = async {
+            match known {
+                Some(known) => Ok(known),
+                None => opening.get_or_try_init(|| self.open(kind, id, size)).await.cloned(),
+            }
+        };
+        futures::future::try_join(opened, self.fetch(kind, id, range)).await
+    }
+
     /// Bytes of a pack.
-    pub async fn fetch(&self, kind: PackKind, id: &PackId, range: std::ops::Range<u64>) -> Result<Bytes> {
+    pub async fn fetch(&self, kind: PackKind, id: &PackId, range: Range<u64>) -> Result<Bytes> {
         let key = pack_key(kind, id)?;
         self.objects.backend().get_range(&key, range).await.map_err(missing_is_damage).context("object", &key)
     }

@@ -1,11 +1,11 @@
 //! Restore points: listing them and finding the one that is meant.
 
-use std::{str::FromStr, sync::Arc};
+use std::{collections::HashMap, str::FromStr, sync::Arc};
 
 use async_trait::async_trait;
 use backstay_core::{
-    AttachmentRecord, Consistency, DiskId, DiskRecord, Error, ErrorKind, Provenance, ReadMethod, RestorePoint,
-    RestorePointId, Result, ResultExt, StreamRecord, Timestamp, Workload, WorkloadId,
+    AttachmentRecord, Consistency, DiskId, DiskRecord, Error, ErrorKind, ObjectKey, Provenance, ReadMethod,
+    RestorePoint, RestorePointId, Result, ResultExt, StreamRecord, Timestamp, Workload, WorkloadId,
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -14,14 +14,17 @@ use super::{
     Repository,
     crypto::ObjectType,
     format::point::PointRecord,
-    ids::{ObjectHash, SignerId},
-    index::{Index, Segment, SegmentBytes, Trailer},
+    ids::{ObjectHash, SegmentId, SignerId},
+    index::{Index, SealedSegment, Segment, SegmentBytes, Trailer},
     state::{Committed, SMALL_READS, State, point_key},
     view::Tries,
 };
 
 /// Memory for pages of the index that are read again soon.
 const INDEX_CACHE_BYTES: usize = 16 << 20;
+
+/// So many segments are asked for their sizes one by one; a list costs as much as a dozen such questions.
+const MANY_SEGMENTS: usize = 8;
 
 /// A point as it is stored, with the hash of its object.
 #[derive(Clone, Debug)]
@@ -271,36 +274,76 @@ impl Repository {
     /// The index over the packs of those origins that `wanted` picks, dead ones left out.
     pub(super) async fn index(&self, state: &State, wanted: impl Fn(&SignerId) -> bool) -> Result<Index> {
         let segments = state.segments();
-        let wanted = segments.iter().filter(|segment| wanted(&segment.origin));
-        let segments: Vec<_> = wanted.map(|segment| self.segment(&segment.id)).collect();
-        let opened = stream::iter(segments).buffered(SMALL_READS);
+        let wanted: Vec<_> = segments.iter().filter(|segment| wanted(&segment.origin)).map(|base| base.id).collect();
         let mut index = Index::new(INDEX_CACHE_BYTES).without(state.dead_packs());
-        let mut opened = std::pin::pin!(opened);
-        while let Some(segment) = opened.try_next().await? {
-            index.push(Arc::new(segment));
-        }
+        self.segments(&wanted).await?.into_iter().for_each(|segment| index.push(segment));
         Ok(index)
     }
 
+    /// Opens index segments, in this order. Their sizes come from a list when they are many: one request for a thousand.
+    pub(super) async fn segments(&self, ids: &[SegmentId]) -> Result<Vec<Arc<Segment>>> {
+        let sizes = if ids.len() > MANY_SEGMENTS { self.segment_sizes().await? } else { HashMap::new() };
+        let opens: Vec<_> = ids
+            .iter()
+            .map(|id| {
+                let size = sizes.get(id).copied();
+                async move {
+                    match size {
+                        Some(size) => self.segment_of(id, size).await.map(Arc::new),
+                        // A list may lag behind.
+                        None => self.segment(id).await.map(Arc::new),
+                    }
+                }
+            })
+            .collect();
+        stream::iter(opens).buffered(SMALL_READS).try_collect().await
+    }
+
+    async fn segment_sizes(&self) -> Result<HashMap<SegmentId, u64>> {
+        let folder = ObjectKey::new("index")?;
+        let listed = self.backend().list(Some(&folder));
+        let sizes = listed
+            .try_filter_map(|meta| async move { Ok(SegmentId::from_hex(meta.key.name()).map(|id| (id, meta.size))) });
+        sizes.try_collect().await
+    }
+
     /// Opens one index segment.
-    pub(super) async fn segment(&self, id: &super::ids::SegmentId) -> Result<Segment> {
+    pub(super) async fn segment(&self, id: &SegmentId) -> Result<Segment> {
         let key = super::write::segment_key(id)?;
-        let open = async {
-            let len = self.backend().head(&key).await?.size;
-            let bytes = Arc::new(StoredSegment { repository: self.clone(), key: key.clone(), len });
-            let keyring = self.objects().keyring();
-            let cipher = |trailer: &Trailer| {
-                let unknown = |_| Error::integrity("An index segment names an unknown key epoch: it is damaged");
-                super::write::SegmentCipher::of(keyring, trailer.epoch, trailer.salt).map_err(unknown)
-            };
-            Segment::open(*id, bytes, &cipher).await
+        let size = self.backend().head(&key).await.map_err(lost_segment).context("object", &key)?.size;
+        self.segment_of(id, size).await
+    }
+
+    /// Opens an index segment of this size.
+    async fn segment_of(&self, id: &SegmentId, size: u64) -> Result<Segment> {
+        let key = super::write::segment_key(id)?;
+        let bytes = Arc::new(StoredSegment { repository: self.clone(), key: key.clone(), len: size });
+        self.open_segment(id, bytes).await.map_err(lost_segment).context("object", key)
+    }
+
+    /// An index segment that was put just now: nothing of it has to be read back to open it.
+    pub(super) async fn own_segment(&self, sealed: &SealedSegment) -> Result<Segment> {
+        let key = super::write::segment_key(&sealed.id)?;
+        let len = sealed.bytes.len() as u64;
+        let opened = self.open_segment(&sealed.id, Arc::new(AtHand(sealed.bytes.clone()))).await?;
+        Ok(opened.reading(Arc::new(StoredSegment { repository: self.clone(), key, len })))
+    }
+
+    async fn open_segment(&self, id: &SegmentId, bytes: Arc<dyn SegmentBytes>) -> Result<Segment> {
+        let keyring = self.objects().keyring();
+        let cipher = |trailer: &Trailer| {
+            let unknown = |_| Error::integrity("An index segment names an unknown key epoch: it is damaged");
+            super::write::SegmentCipher::of(keyring, trailer.epoch, trailer.salt).map_err(unknown)
         };
-        let opened = open.await.map_err(|error| match error.kind() {
-            ErrorKind::NotFound => Error::integrity("An index segment is missing: run `check`"),
-            ErrorKind::InvalidInput => Error::integrity("An index segment is cut off: run `check`").with_source(error),
-            _ => error,
-        });
-        opened.context("object", key)
+        Segment::open(*id, bytes, &cipher).await
+    }
+}
+
+fn lost_segment(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound => Error::integrity("An index segment is missing: run `check`"),
+        ErrorKind::InvalidInput => Error::integrity("An index segment is cut off: run `check`").with_source(error),
+        _ => error,
     }
 }
 
@@ -313,7 +356,7 @@ fn not_found(state: &State) -> Error {
 
 struct StoredSegment {
     repository: Repository,
-    key: backstay_core::ObjectKey,
+    key: ObjectKey,
     len: u64,
 }
 
@@ -325,6 +368,20 @@ impl SegmentBytes for StoredSegment {
 
     fn len(&self) -> u64 {
         self.len
+    }
+}
+
+/// A segment object that is in memory.
+struct AtHand(Bytes);
+
+#[async_trait]
+impl SegmentBytes for AtHand {
+    async fn read(&self, range: std::ops::Range<u64>) -> Result<Bytes> {
+        Ok(self.0.slice(range.start as usize..range.end as usize))
+    }
+
+    fn len(&self) -> u64 {
+        self.0.len() as u64
     }
 }
 

@@ -120,6 +120,18 @@ impl State {
             .retryable())
     }
 
+    /// What exists beside the chain whose head a session has seen, once its `open` is there. `None`: the chain has moved meanwhile.
+    pub async fn after_open(chain: Chain, objects: &Objects) -> Result<Option<Self>> {
+        let head = chain.head;
+        // The second look at the head comes before anything is read that a parent depends on; the third makes all of it belong
+        // to one head.
+        if Chain::moved_past(objects, head).await? {
+            return Ok(None);
+        }
+        let state = Self::of(chain, objects).await;
+        if Chain::moved_past(objects, head).await? { Ok(None) } else { state.map(Some) }
+    }
+
     async fn of(chain: Chain, objects: &Objects) -> Result<Self> {
         let committed = |settled: &super::format::chain::SettledSession| {
             let committed =

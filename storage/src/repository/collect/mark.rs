@@ -1,6 +1,6 @@
 //! What restore points need: every node of their maps, every chunk that these name.
 
-use std::{collections::HashSet, ops::Range, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use backstay_core::{Context, Error, Result, ResultExt, Task};
 use bytes::Bytes;
@@ -10,13 +10,11 @@ use super::live::LiveSet;
 use crate::repository::{
     Repository,
     chunk::Entry,
-    crypto::{ObjectType, frame},
     format::point::PointRecord,
-    ids::{ChunkId, NodeId, PackId},
-    index::{Index, Location, PackKind, Section},
+    ids::{ChunkId, NodeId},
+    index::{Index, Section},
     map::{Node, NodeSource, decode_node},
-    nodes::StoredNodes,
-    packs::OpenedPack,
+    nodes::{NodeRun, StoredNodes, node_runs, open_node},
 };
 
 /// Nodes that are looked up and read together: bounds the memory for their places.
@@ -82,13 +80,6 @@ pub struct Marker {
     ctx: Context,
 }
 
-/// Nodes of one pack that lie close together.
-struct Run {
-    pack: PackId,
-    bytes: Range<u64>,
-    nodes: Vec<(NodeId, Location)>,
-}
-
 impl Marker {
     pub fn new(repository: &Repository, index: Arc<Index>, ctx: &Context) -> Self {
         let nodes = StoredNodes::of_index(repository, Arc::clone(&index));
@@ -119,7 +110,7 @@ impl Marker {
         Ok(())
     }
 
-    async fn plan(&self, ids: &[NodeId]) -> Result<Vec<Run>> {
+    async fn plan(&self, ids: &[NodeId]) -> Result<Vec<NodeRun>> {
         let wanted: Vec<_> = ids.iter().map(|id| id.0).collect();
         let found = self.index.find_many(Section::Meta, &wanted).await?;
         let mut placed = Vec::with_capacity(ids.len());
@@ -130,36 +121,15 @@ impl Marker {
             };
             placed.push((*id, at.ok_or_else(lost)?));
         }
-        placed.sort_by_key(|(_, at)| (at.pack, at.offset));
-        let mut runs: Vec<Run> = Vec::new();
-        for (id, at) in placed {
-            let (start, end) = (u64::from(at.offset), u64::from(at.offset) + u64::from(at.stored));
-            match runs.last_mut() {
-                Some(run)
-                    if run.pack == at.pack
-                        && start <= run.bytes.end + GAP_BYTES
-                        && end <= run.bytes.start + RUN_BYTES =>
-                {
-                    run.bytes.end = run.bytes.end.max(end);
-                    run.nodes.push((id, at));
-                }
-                _ => runs.push(Run { pack: at.pack, bytes: start..end, nodes: vec![(id, at)] }),
-            }
-        }
-        Ok(runs)
+        Ok(node_runs(placed, RUN_BYTES, GAP_BYTES))
     }
 
-    async fn read(&self, run: Run) -> Result<Vec<(NodeId, Bytes)>> {
-        let packs = self.repository.packs();
-        let first = async {
-            let opened = packs.open(PackKind::Meta, &run.pack).await?;
-            Ok::<_, Error>((opened, packs.fetch(PackKind::Meta, &run.pack, run.bytes.clone()).await?))
-        };
-        let read = first.await;
+    async fn read(&self, run: NodeRun) -> Result<Vec<(NodeId, Bytes)>> {
+        let read = run.fetch(&self.repository, GAP_BYTES).await;
         let mut nodes = Vec::with_capacity(run.nodes.len());
         for (id, at) in run.nodes {
             let opened = match &read {
-                Ok((opened, bytes)) => open_node(&self.repository, opened, bytes, run.bytes.start, &id, at),
+                Ok((opened, bytes)) => open_node(&self.repository, opened, bytes, run.bytes.start, &id, at).ok(),
                 Err(_) => None,
             };
             // Another copy may be whole; if none is, this says what is wrong.
@@ -171,22 +141,4 @@ impl Marker {
         }
         Ok(nodes)
     }
-}
-
-/// `None`: this copy is not what it should be.
-fn open_node(
-    repository: &Repository,
-    opened: &OpenedPack,
-    bytes: &Bytes,
-    from: u64,
-    id: &NodeId,
-    at: Location,
-) -> Option<Bytes> {
-    let start = (u64::from(at.offset) - from) as usize;
-    let mut sealed = bytes.get(start..start + at.stored as usize)?.to_vec();
-    let key = opened.key_at(at.offset).ok()?;
-    let (codec, payload) = frame::open(&key.key, &key.domain, ObjectType::Node, id.as_bytes(), &mut sealed).ok()?;
-    let keyring = repository.objects().keyring();
-    let genuine = codec == frame::Codec::Raw && keyring.node_id(payload).map_or(true, |made| made == *id);
-    genuine.then(|| Bytes::copy_from_slice(payload))
 }

@@ -6,7 +6,6 @@ use std::{
 };
 
 use backstay_core::{Context, Result};
-use futures::{StreamExt, TryStreamExt, stream};
 
 use super::mark::Mark;
 use crate::repository::{
@@ -14,7 +13,7 @@ use crate::repository::{
     format::chain::BaseSegment,
     ids::{PackId, SignerId},
     index::{Index, Location, PackKind, Section, Segment},
-    state::{SMALL_READS, State},
+    state::State,
 };
 
 /// Memory for pages of the index that are looked at again soon.
@@ -26,12 +25,9 @@ pub struct Segments(pub Vec<(BaseSegment, Arc<Segment>)>);
 impl Segments {
     /// Opens all of them.
     pub async fn open(repository: &Repository, state: &State) -> Result<Self> {
-        let opens: Vec<_> = state
-            .segments()
-            .into_iter()
-            .map(|base| async move { Ok((base, Arc::new(repository.segment(&base.id).await?))) })
-            .collect();
-        stream::iter(opens).buffered(SMALL_READS).try_collect().await.map(Self)
+        let named = state.segments();
+        let ids: Vec<_> = named.iter().map(|base| base.id).collect();
+        Ok(Self(named.into_iter().zip(repository.segments(&ids).await?).collect()))
     }
 
     /// An index over those of one origin, or all, that finds nothing in the packs of `without`.

@@ -91,6 +91,8 @@ pub enum PackKind {
 pub struct Location {
     /// The pack.
     pub pack: PackId,
+    /// Size of the pack object in bytes, as the index says: what spares asking the store for it.
+    pub pack_bytes: u64,
     /// First byte of the sealed frame in the pack object.
     pub offset: u32,
     /// Bytes of the sealed frame.

@@ -98,7 +98,7 @@ impl<'a> Page<'a> {
         let found = record.and_then(|record| Some((record, packs.get(record.pack as usize)?)));
         let (record, pack) = found.ok_or_else(unknown_pack)?;
         let Record { offset, stored, plain, .. } = record;
-        Ok(Location { pack: pack.id(), offset, stored, plain })
+        Ok(Location { pack: pack.id(), pack_bytes: pack.size(), offset, stored, plain })
     }
 }
 

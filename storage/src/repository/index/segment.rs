@@ -15,6 +15,9 @@ use super::{
 /// Bytes that opening reads from the end: the whole footer of a segment of up to some 40,000 records.
 const TAIL: u64 = 64 << 10;
 
+/// The footer of a full segment is a fortieth of it.
+const FOOTER_SHARE: u64 = 32;
+
 /// An open segment: in memory are its filters, four bytes a page and its packs.
 pub struct Segment {
     id: SegmentId,
@@ -37,7 +40,8 @@ impl fmt::Debug for Segment {
 }
 
 impl Segment {
-    /// Opens a segment with one read from its end, or two when the footer is longer than 64 KiB.
+    /// Opens a segment with one read from its end, or two when the footer is longer than 64 KiB and a 32nd of the segment, as it is
+    /// when the segment names very many packs.
     ///
     /// `make_cipher` is asked after the id was verified. `Integrity` when the object is not the one of that id,
     /// `Unsupported` when its version is not known.
@@ -62,6 +66,13 @@ impl Segment {
             return Err(damaged("The pages of an index segment do not end where its footer begins"));
         }
         Ok(Self { id, epoch: trailer.epoch, footer, bytes, cipher })
+    }
+
+    /// The same, with pages that come from here: for a segment that was opened from memory.
+    #[must_use]
+    pub fn reading(mut self, bytes: Arc<dyn SegmentBytes>) -> Self {
+        self.bytes = bytes;
+        self
     }
 
     /// Its id.
@@ -151,7 +162,7 @@ impl Segment {
 /// The trailer and the sealed footer, which together hash to the id.
 async fn read_footer(id: SegmentId, bytes: &dyn SegmentBytes) -> Result<(Trailer, Vec<u8>)> {
     let size = bytes.len();
-    let tail_start = size.saturating_sub(TAIL);
+    let tail_start = size.saturating_sub(TAIL.max(size / FOOTER_SHARE));
     let tail = read_exact(bytes, tail_start..size).await?;
     let (before, last) = tail
         .split_last_chunk::<{ Trailer::SIZE }>()

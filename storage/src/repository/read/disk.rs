@@ -1,6 +1,9 @@
 //! A disk of a restore point, read like any other disk.
 
-use std::{ops::Range, sync::Arc};
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use async_trait::async_trait;
 use backstay_core::{
@@ -9,7 +12,6 @@ use backstay_core::{
 };
 use bytes::Bytes;
 use futures::TryStreamExt;
-use tokio::sync::Mutex;
 
 use super::{ChunkReader, Wanted};
 use crate::repository::{
@@ -34,8 +36,10 @@ const SMALL_READ_BYTES: u64 = 1 << 20;
 pub struct StoredDisk {
     entry: DiskEntry,
     pub(super) chunks: ChunkReader,
-    nodes: Arc<StoredNodes>,
-    cursor: Mutex<MapCursor>,
+    pub(super) nodes: Arc<StoredNodes>,
+    /// Cursors that nobody uses now. None is held by a reader that waits for the store: readers that one task drives in turn would wait
+    /// for each other without an end.
+    cursors: Mutex<Vec<MapCursor>>,
     kept: BoundedCache<ChunkId, Bytes>,
     pub(super) ctx: Context,
 }
@@ -76,8 +80,8 @@ impl StoredDisk {
         nodes: Arc<StoredNodes>,
         ctx: &Context,
     ) -> Self {
-        let cursor = Mutex::new(MapCursor::new(Arc::clone(&nodes) as _, entry.size, entry.root));
-        Self { entry, chunks, nodes, cursor, kept: BoundedCache::new(KEPT_BYTES), ctx: ctx.clone() }
+        let cursors = Mutex::default();
+        Self { entry, chunks, nodes, cursors, kept: BoundedCache::new(KEPT_BYTES), ctx: ctx.clone() }
     }
 
     /// A cursor of its own over the disk's map.
@@ -85,13 +89,26 @@ impl StoredDisk {
         MapCursor::new(Arc::clone(&self.nodes) as _, self.entry.size, self.entry.root)
     }
 
+    /// A cursor for a short walk; see [`Self::idle`].
+    fn cursor(&self) -> MapCursor {
+        let idle = self.cursors.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        idle.unwrap_or_else(|| self.map())
+    }
+
+    /// Keeps a cursor, with the nodes that it knows, for the next walk.
+    fn idle(&self, cursor: MapCursor) {
+        self.cursors.lock().unwrap_or_else(PoisonError::into_inner).push(cursor);
+    }
+
     /// Each entry of the leaves that `range` touches, with the bytes of the disk it stands for.
     async fn entries(&self, range: &Range<u64>) -> Result<Vec<(Range<u64>, Entry)>> {
         let mut entries = Vec::new();
+        let mut cursor = self.cursor();
         for segment in range.start / SEGMENT_BYTES..range.end.div_ceil(SEGMENT_BYTES) {
-            let leaf = self.cursor.lock().await.leaf(segment).await?;
+            let leaf = cursor.leaf(segment).await?;
             entries.extend(placed(&leaf, segment, self.entry.size));
         }
+        self.idle(cursor);
         entries.retain(|(bytes, _)| bytes.start < range.end && bytes.end > range.start);
         Ok(entries)
     }
@@ -140,7 +157,9 @@ impl DiskSource for StoredDisk {
         };
         while at < range.end {
             // Whole subtrees of holes are one step.
-            let next = self.cursor.lock().await.next_leaf(at / SEGMENT_BYTES).await?;
+            let mut cursor = self.cursor();
+            let next = cursor.next_leaf(at / SEGMENT_BYTES).await?;
+            self.idle(cursor);
             let leaf_start = next.map_or(range.end, |(segment, _)| segment * SEGMENT_BYTES).min(range.end);
             if leaf_start > at {
                 push(at..leaf_start, true);

@@ -13,7 +13,7 @@ use crate::repository::{
     crypto::{ObjectType, frame},
     ids::{ChunkId, PackId},
     index::{Index, Location, PackKind, Section},
-    packs::OpenedPack,
+    packs::{OpenedPack, Opening},
     view::View,
 };
 
@@ -21,6 +21,9 @@ use crate::repository::{
 const MAX_RUN_BYTES: u64 = 1 << 20;
 /// Bytes that are read and thrown away rather than made a request of their own.
 const MAX_GAP_BYTES: u64 = 64 << 10;
+
+/// Bytes between a run and the end of its pack that are read along for the pack's directory, which lies there.
+const MAX_TAIL_BYTES: u64 = 128 << 10;
 
 /// A chunk that is wanted at a place.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +55,16 @@ pub struct ChunkReader {
 #[derive(Clone)]
 pub(super) struct Run {
     pack: PackId,
+    pack_bytes: u64,
+    /// Shared by the runs of the pack that are fetched one beside the other.
+    opening: Arc<Opening>,
     frames: Vec<(Location, Wanted)>,
+}
+
+impl Run {
+    fn new(at: Location, wanted: Wanted, opening: Arc<Opening>) -> Self {
+        Self { pack: at.pack, pack_bytes: at.pack_bytes, opening, frames: vec![(at, wanted)] }
+    }
 }
 
 impl ChunkReader {
@@ -106,7 +118,10 @@ impl ChunkReader {
             });
             match runs.last_mut() {
                 Some(run) if joins => run.frames.push((at, wanted)),
-                _ => runs.push(Run { pack: at.pack, frames: vec![(at, wanted)] }),
+                last => {
+                    let same = last.filter(|run| run.pack == at.pack).map(|run| Arc::clone(&run.opening));
+                    runs.push(Run::new(at, wanted, same.unwrap_or_default()));
+                }
             }
         }
         Ok(runs)
@@ -132,11 +147,12 @@ impl ChunkReader {
     async fn fetch_run(&self, run: Run, ctx: &Context) -> Result<Vec<Piece>> {
         ctx.check()?;
         let packs = self.view.repository().packs();
-        let opened = packs.open(PackKind::Data, &run.pack).await?;
         // A frame that is wanted twice is not further on than its first copy, so the end is that of the last.
         let start = u64::from(run.frames[0].0.offset);
         let end = run.frames.iter().map(|(at, _)| u64::from(at.offset) + u64::from(at.stored)).max().unwrap_or(start);
-        let bytes = packs.fetch(PackKind::Data, &run.pack, start..end).await?;
+        let pack = (&run.pack, run.pack_bytes);
+        let (opened, bytes) =
+            packs.fetch_opened(PackKind::Data, pack, start..end, MAX_TAIL_BYTES, &run.opening).await?;
         let (pack, ids) = (run.pack, self.ids.clone());
         let buffers = ctx.buffers().clone();
         ctx.cpu(move || unpack(&run, &opened, &ids, start, bytes, &buffers)).await.context("pack", pack)
@@ -149,7 +165,7 @@ impl ChunkReader {
             let copies = index.find_all(Section::Data, &wanted.id.0).await?;
             let mut whole = None;
             for at in copies.into_iter().filter(|at| at.plain == wanted.plain) {
-                match self.fetch_run(Run { pack: at.pack, frames: vec![(at, *wanted)] }, ctx).await {
+                match self.fetch_run(Run::new(at, *wanted, Arc::default()), ctx).await {
                     Ok(fetched) => {
                         whole = Some(fetched);
                         break;

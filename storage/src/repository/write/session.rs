@@ -212,10 +212,11 @@ impl Repository {
                 true => Some(self.state().await?),
                 false => None,
             };
-            let generation = match &early {
-                Some(state) => state.chain.head,
-                None => Chain::load(self.objects(), &self.config().owner).await?.head,
+            let chain = match &early {
+                Some(state) => state.chain.clone(),
+                None => Chain::load(self.objects(), &self.config().owner).await?,
             };
+            let generation = chain.head;
             let id = RestorePointId::from_bytes(ctx.random()?);
             let open = SessionOpen {
                 session: *id.as_bytes(),
@@ -227,11 +228,18 @@ impl Repository {
             };
             self.objects().put_record(&session_key(&id, "open")?, ObjectType::SessionOpen, &open, ctx).await?;
             let state = match early {
-                Some(state) if mutation::is(Mutation::NoSecondHead) => state,
-                Some(early) => State { committed: early.committed, forgotten: early.forgotten, ..self.state().await? },
-                None => self.state().await?,
+                Some(state) if mutation::is(Mutation::NoSecondHead) => Some(state),
+                early => {
+                    let state = State::after_open(chain, self.objects()).await?;
+                    match (early, state) {
+                        (Some(State { committed, forgotten, .. }), Some(state)) => {
+                            Some(State { committed, forgotten, ..state })
+                        }
+                        (_, state) => state,
+                    }
+                }
             };
-            if state.chain.head == generation {
+            if let Some(state) = state {
                 return Ok(OpenedSession { id, generation, state, before: None });
             }
             settle_aborted(self, &id, generation, ctx).await;
@@ -271,9 +279,12 @@ impl Repository {
             // A copy has no change token, so one that came in between must not end the increments of backups made here.
             None => own().find(|point| point.record.provenance.is_none()).or_else(|| own().next()),
         };
-        let parent = parent.map(StoredPoint::id);
-        let parent = match parent.and_then(|id| state.committed.get(&id).map(|committed| (id, committed))) {
-            Some((id, committed)) => Some(self.stored_point(&id, committed).await?),
+        let parent = match parent.and_then(|point| Some((point, state.committed.get(&point.id())?))) {
+            // A summary has no change tokens.
+            Some((point, committed)) if committed.summary.is_some() => {
+                Some(self.stored_point(&point.id(), committed).await?)
+            }
+            Some((point, _)) => Some(point.clone()),
             None => None,
         };
 

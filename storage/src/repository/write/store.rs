@@ -248,8 +248,8 @@ impl ChunkStore {
         let (segments, ids) = built.await?;
         for segment in segments {
             self.stored_bytes.fetch_add(segment.bytes.len() as u64, Ordering::Relaxed);
-            self.repository.objects().put_new(&segment_key(&segment.id)?, segment.bytes, &self.ctx).await?;
-            let opened = Arc::new(self.repository.segment(&segment.id).await?);
+            self.repository.objects().put_new(&segment_key(&segment.id)?, segment.bytes.clone(), &self.ctx).await?;
+            let opened = Arc::new(self.repository.own_segment(&segment).await?);
             self.own.write().await.push(opened);
             self.written.lock().unwrap_or_else(PoisonError::into_inner).segments.push(segment.id);
         }
@@ -276,10 +276,9 @@ impl ChunkStore {
 
     /// Takes over what an earlier run of the session has put.
     pub async fn take_up(&self, before: SessionCheckpoint) -> Result<()> {
-        for id in &before.segments {
-            let segment = Arc::new(self.repository.segment(id).await?);
-            self.own.write().await.push(segment);
-        }
+        let mut own = self.own.write().await;
+        self.repository.segments(&before.segments).await?.into_iter().for_each(|segment| own.push(segment));
+        drop(own);
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         *written = Written { packs: before.packs, meta_packs: before.meta_packs, segments: before.segments };
         Ok(())

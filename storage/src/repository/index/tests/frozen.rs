@@ -100,7 +100,8 @@ async fn a_segment_of_the_first_release_is_read_and_built_the_same() {
     let mut index = Index::new(0);
     index.push(Arc::new(segment.await.unwrap()));
     let found = index.find_many(Section::Data, &[[0x33; 32], [0x11; 32], [0x22; 32]]).await.unwrap();
-    let at = |offset, stored, plain| Some(Location { pack: PackId([0xaa; 32]), offset, stored, plain });
+    let (pack, pack_bytes) = (PackId([0xaa; 32]), 33_554_432);
+    let at = |offset, stored, plain| Some(Location { pack, pack_bytes, offset, stored, plain });
     assert_eq!(found, [at(70_000, 40_000, 65_536), None, at(64, 30_000, 32_768)]);
     assert_eq!(index.find(Section::Meta, &[0x11; 32]).await.unwrap().map(|node| node.pack), Some(PackId([0xbb; 32])));
 }

@@ -132,7 +132,13 @@ pub fn location(number: u64) -> Location {
     let (pack, chunk) = (number / CHUNKS, number % CHUNKS);
     let mut pack_id = [0; 32];
     pack_id[..8].copy_from_slice(&pack.to_le_bytes());
-    Location { pack: PackId(pack_id), offset: chunk as u32 * 32_000, stored: 31_000, plain: 65_536 }
+    Location {
+        pack: PackId(pack_id),
+        pack_bytes: 33 << 20,
+        offset: chunk as u32 * 32_000,
+        stored: 31_000,
+        plain: 65_536,
+    }
 }
 
 /// The chunks `numbers`, 1024 to a pack.
@@ -140,9 +146,9 @@ pub fn synthetic(numbers: Range<u64>) -> SegmentBuilder {
     let mut builder = SegmentBuilder::new();
     let mut pack = (u64::MAX, 0);
     for number in numbers {
-        let Location { pack: pack_id, offset, stored, plain } = location(number);
+        let Location { pack: pack_id, pack_bytes, offset, stored, plain } = location(number);
         if pack.0 != number / CHUNKS {
-            pack = (number / CHUNKS, builder.add_pack(pack_id, 33 << 20, PackKind::Data));
+            pack = (number / CHUNKS, builder.add_pack(pack_id, pack_bytes, PackKind::Data));
         }
         builder.add(Section::Data, id(number), pack.1, offset, stored, plain);
     }

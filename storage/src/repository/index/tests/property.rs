@@ -49,7 +49,7 @@ proptest! {
             let section = if data { Section::Data } else { Section::Meta };
             builder.add(section, id, pack, offset, stored, plain);
             let pack = PackId([pack as u8; 32]);
-            expected.entry((data, id)).or_default().push(Location { pack, offset, stored, plain });
+            expected.entry((data, id)).or_default().push(Location { pack, pack_bytes: 2_000, offset, stored, plain });
         }
         RUNTIME.block_on(async {
             let mut index = Index::new(cache);
