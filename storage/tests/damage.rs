@@ -177,9 +177,10 @@ struct Scene {
     memory: MemoryBackend,
     /// What each point holds.
     points: Vec<(RestorePoint, Sparse)>,
-    forgotten: RestorePoint,
-    /// What a backup has left behind that broke off.
-    unfinished: BTreeSet<ObjectKey>,
+    /// Points with a tombstone that is still there.
+    forgotten: Vec<RestorePoint>,
+    /// What a backup has left behind that broke off, and index segments that others stand for.
+    unneeded: BTreeSet<ObjectKey>,
     next: Sparse,
     stream: Bytes,
 }
@@ -197,11 +198,11 @@ async fn scene(seed: u64) -> Scene {
     fill(&mut disk, 2 * SEGMENT + 70_000..2 * SEGMENT + 600_000, seed + 1);
     fill(&mut disk, 3 * SEGMENT..3 * SEGMENT + 12_345, seed + 2);
     let stream = Bytes::from(noise(seed + 3, 300_000));
-    let (mut points, mut unfinished) = (Vec::new(), BTreeSet::new());
+    let (mut points, mut unneeded, mut forgotten) = (Vec::new(), BTreeSet::new(), Vec::new());
     for (name, step) in [("web", 0), ("db", 0), ("web", 1)] {
         if step == 1 {
             disk.write(100_000, &noise(seed + 4, 200_000));
-            unfinished = prune(&repository, &memory, seed, &ctx).await;
+            (unneeded, forgotten) = prune(&repository, &memory, seed, &ctx).await;
         }
         if name == "db" {
             disk.write(700_000, b"a database");
@@ -215,21 +216,31 @@ async fn scene(seed: u64) -> Scene {
         points.push((session.commit(PointDetails::default()).await.unwrap(), disk.clone()));
     }
     repository.hold(&points[1].0.id, "evidence", &ctx).await.unwrap();
-    let forgotten = common::back_up_disk(&repository, "old", &Sparse::new(SEGMENT)).await.unwrap();
-    repository.forget(&[forgotten.id], &ctx).await.unwrap();
+    let old = common::back_up_disk(&repository, "old", &Sparse::new(SEGMENT)).await.unwrap();
+    repository.forget(&[old.id], &ctx).await.unwrap();
+    forgotten.push(old);
     let mut next = disk;
     next.write(500_000, b"the next day");
     assert_clean(&check_all(&repository).await.unwrap(), "the scene");
-    Scene { memory: memory.fork(), points, forgotten, unfinished, next, stream }
+    Scene { memory: memory.fork(), points, forgotten, unneeded, next, stream }
 }
 
-/// From here on points are settled, one is gone, and a generation waits for a backup that broke off; gives what that has put.
-async fn prune(repository: &Repository, memory: &MemoryBackend, seed: u64, ctx: &Context) -> BTreeSet<ObjectKey> {
+/// From here on points are settled, one is gone, another is about to go, and a generation waits for a backup that broke off.
+async fn prune(
+    repository: &Repository,
+    memory: &MemoryBackend,
+    seed: u64,
+    ctx: &Context,
+) -> (BTreeSet<ObjectKey>, Vec<RestorePoint>) {
+    let at_first = memory.keys();
     let mut disk = Sparse::new(SEGMENT);
     fill(&mut disk, 0..300_000, seed + 5);
     let gone = common::back_up_disk(repository, "gone", &disk).await.unwrap();
     repository.forget(&[gone.id], ctx).await.unwrap();
+    let segments = memory.keys().into_iter().filter(|key| kind_of(key) == Kind::Index && !at_first.contains(key));
+    let segments: Vec<_> = segments.collect();
     let report = repository.prune(&PruneOptions::default(), ctx).await.unwrap();
+    assert_eq!(report.merged_segments, 1, "the dead packs of the point that is gone are named no more");
     assert!(report.removed_points == 1 && report.deleted_packs > 0, "{report:?}");
     let before: BTreeSet<_> = memory.keys().into_iter().collect();
     let often = SessionOptions::default().checkpoints(1, Duration::ZERO);
@@ -244,7 +255,8 @@ async fn prune(repository: &Repository, memory: &MemoryBackend, seed: u64, ctx: 
     let report = repository.prune(&PruneOptions::default(), ctx).await.unwrap();
     assert_eq!((report.waiting_for.len(), report.deleted_packs), (1, 0), "{report:?}");
     let seen = memory.keys().into_iter().filter(|key| key.as_str().contains("/seen-"));
-    after.into_iter().filter(|key| !before.contains(key)).chain(seen).collect()
+    let unneeded = after.into_iter().filter(|key| !before.contains(key)).chain(seen).chain(segments).collect();
+    (unneeded, vec![gone])
 }
 
 /// How a command ended; `Ok(false)` for a check that has findings.
@@ -317,7 +329,7 @@ fn is_typed(error: &Error) -> bool {
 
 /// Damage that no check of this repository alone can see.
 fn beyond_any_check(kind: Kind, damage: Damage, key: &ObjectKey, scene: &Scene) -> bool {
-    let forgotten = key.as_str().contains(&scene.forgotten.id.to_string());
+    let forgotten = scene.forgotten.iter().any(|point| key.as_str().contains(&point.id.to_string()));
     // Without its outcome a session looks like one that never ended. A later point of the same workload tells.
     let newest = |name: &str| {
         let point = scene.points.iter().rfind(|(point, _)| point.workload.id.as_str() == name).unwrap();
@@ -326,11 +338,11 @@ fn beyond_any_check(kind: Kind, damage: Damage, key: &ObjectKey, scene: &Scene) 
     match kind {
         // Nothing depends on it, and what is unfinished may end anywhere. That it is as it was written is looked at all the same.
         Kind::SessionOpen | Kind::SessionCheckpoint | Kind::SessionSeen | Kind::DataPack | Kind::MetaPack
-            if scene.unfinished.contains(key) =>
+            if scene.unneeded.contains(key) =>
         {
             damage == Damage::Delete
         }
-        Kind::Index if scene.unfinished.contains(key) => true,
+        Kind::Index if scene.unneeded.contains(key) => true,
         // The next sweep removes those that the head does not name.
         Kind::Folded => {
             let number = |key: &ObjectKey| key.name().split('-').next().and_then(|number| number.parse::<u64>().ok());
@@ -496,9 +508,9 @@ async fn a_finding_names_the_object_that_is_damaged() {
         }
         let memory = Arc::new(scene.memory.fork());
         let repository = open(memory.clone()).await.unwrap();
-        let forgotten = scene.forgotten.id.to_string();
-        let looked_at = |key: &&ObjectKey| kind != Kind::Index || !scene.unfinished.contains(*key);
-        let key = keys.iter().filter(looked_at).rfind(|key| !key.as_str().contains(&forgotten)).unwrap();
+        let forgotten = |key: &&ObjectKey| scene.forgotten.iter().any(|it| key.as_str().contains(&it.id.to_string()));
+        let looked_at = |key: &&ObjectKey| kind != Kind::Index || !scene.unneeded.contains(*key);
+        let key = keys.iter().filter(looked_at).rfind(|key| !forgotten(key)).unwrap();
         memory.tamper(key, |bytes| *bytes.last_mut().unwrap() ^= 0x10).unwrap();
         let report = check_all(&repository).await.unwrap();
         let named = |text: String| text.contains(key.name()) || text.contains(key.as_str());

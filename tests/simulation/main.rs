@@ -9,19 +9,21 @@ mod fault;
 mod guest;
 mod inspect;
 mod invariants;
+mod known;
 mod model;
 mod options;
 mod programs;
 mod scenario;
 mod schedule;
 mod search;
+mod small;
 mod stats;
+mod steps;
 mod store;
 mod template;
 mod world;
 
 use std::{
-    collections::HashSet,
     process::ExitCode,
     sync::{
         Arc, Mutex,
@@ -33,78 +35,93 @@ use std::{
 use backstay_storage::repository::mutation::{Mutation, switch_on};
 use options::Options;
 use scenario::Outcome;
-use search::{SMALL, Small};
+use search::Search;
+use small::{MUTATIONS, SMALL, Scene, Small};
 use stats::Stats;
 use template::Template;
 use world::Lie;
 
 /// Runs in which each lie of a store must be noticed.
 const LYING_SEEDS: u64 = 400;
+/// The most that the scenario of a broken rule may take to show it.
+const MUTATION_SECONDS: Duration = Duration::from_secs(60);
 
 fn main() -> ExitCode {
     let Some(options) = Options::from_arguments() else { return ExitCode::SUCCESS };
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     let template = Arc::new(runtime.block_on(Template::make()).expect("a repository in memory can be made"));
     let kept = if options.seeds > 0 { random_runs(&options, &template) } else { true };
-    if options.mutations > 0 {
-        return if mutations_are_noticed(&options, &template) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    }
     let kept = kept && (!options.all_events || lies_are_noticed(&options, &template));
-    if kept && search_runs(&options, &template) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let kept = kept && (options.search_seconds == 0 || search_runs(&options, &template));
+    let kept = kept && (options.mutations == 0 || mutations_are_noticed(&options, &template));
+    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Every rule of the protocol, to be broken.
-const MUTATIONS: [Mutation; 10] = [
-    Mutation::NoSecondHead,
-    Mutation::ReuseCondemned,
-    Mutation::EarlyParent,
-    Mutation::SweepEarly,
-    Mutation::OverwriteOutcome,
-    Mutation::MarkLiveOnly,
-    Mutation::NoVerdict,
-    Mutation::TwoGenerations,
-    Mutation::MergeOld,
-    Mutation::OneToken,
-];
-
-/// Whether breaking a rule of the protocol is caught, one after the other: each is needed, and the simulation sees why.
+/// Whether breaking a rule of the protocol is caught, one after the other: each is needed, and the simulation sees why. First by the small
+/// scenario that was made for the rule, else by seeds.
 fn mutations_are_noticed(options: &Options, template: &Arc<Template>) -> bool {
-    let mut all = true;
-    // A seed that fails with every rule in place proves nothing about a rule.
-    let seeds = options.first..options.first + options.mutations;
-    let broken: HashSet<_> = seeds.filter(|seed| scenario::random(template, *seed, None).failure.is_some()).collect();
-    println!("{} of {} seeds fail with every rule in place", broken.len(), options.mutations);
-    for mutation in MUTATIONS {
-        switch_on(Some(mutation));
-        let (next, caught) = (AtomicU64::new(options.first), Mutex::new(None));
-        std::thread::scope(|scope| {
-            for _ in 0..options.threads {
-                scope.spawn(|| {
-                    loop {
-                        let seed = next.fetch_add(1, Ordering::Relaxed);
-                        if seed >= options.first + options.mutations || caught.lock().expect("no panic").is_some() {
-                            return;
-                        }
-                        if broken.contains(&seed) {
-                            continue;
-                        }
-                        if let Some(failure) = scenario::random(template, seed, None).failure {
-                            caught.lock().expect("no panic").get_or_insert((seed, failure));
-                        }
+    let wanted = |(mutation, _): &&(Mutation, &str)| {
+        options.mutation.as_ref().is_none_or(|name| *name == format!("{mutation:?}"))
+    };
+    let noticed: Vec<bool> = MUTATIONS
+        .iter()
+        .filter(wanted)
+        .map(|(mutation, name)| {
+            let small = Small::named(name).expect("every mutation has a scenario");
+            let started = Instant::now();
+            switch_on(Some(*mutation));
+            let explored = small.explore(template, options.bound, started + MUTATION_SECONDS);
+            switch_on(None);
+            let how = match &explored.failure {
+                Some(failure) => Some((format!("scenario {name}"), failure.clone())),
+                None => noticed_by_seeds(*mutation, options, template),
+            };
+            let took = started.elapsed().as_secs_f64();
+            match &how {
+                Some((place, failure)) => {
+                    if options.mutation.is_some() {
+                        println!("{failure}");
                     }
-                });
+                    println!("{mutation:?} is noticed by {place} after {} schedules, {took:.1} s", explored.schedules);
+                    println!("    {}", broken_promise(failure));
+                }
+                None => println!("{mutation:?} is not noticed: {} schedules, {took:.1} s", explored.schedules),
             }
-        });
-        switch_on(None);
-        match caught.into_inner().expect("no panic") {
-            Some((seed, failure)) => println!("{mutation:?} is noticed at seed {seed}: {failure:.100}"),
-            None => {
-                println!("{mutation:?} is not noticed in {} seeds", options.mutations);
-                all = false;
-            }
+            how.is_some()
+        })
+        .collect();
+    noticed.iter().all(|noticed| *noticed)
+}
+
+/// The line of a tale that says what was broken.
+fn broken_promise(failure: &str) -> &str {
+    let line = failure.lines().find(|line| line.contains("VIOLATION")).unwrap_or(failure).trim();
+    line.get(..200).unwrap_or(line)
+}
+
+fn noticed_by_seeds(mutation: Mutation, options: &Options, template: &Arc<Template>) -> Option<(String, String)> {
+    let (next, caught) = (AtomicU64::new(options.first), Mutex::new(None));
+    switch_on(Some(mutation));
+    std::thread::scope(|scope| {
+        for _ in 0..options.threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= options.first + options.mutations || caught.lock().expect("no panic").is_some() {
+                        return;
+                    }
+                    if let Some(failure) = scenario::random(template, seed, None).failure {
+                        caught.lock().expect("no panic").get_or_insert((seed, failure));
+                    }
+                }
+            });
         }
-    }
-    all
+    });
+    switch_on(None);
+    let (seed, failure) = caught.into_inner().expect("no panic")?;
+    // A seed that fails with every rule in place proves nothing about a rule.
+    let fails_anyway = scenario::random(template, seed, None).failure.is_some();
+    (!fails_anyway).then(|| (format!("seed {seed}"), failure))
 }
 
 /// Whether a store that breaks a promise is caught: otherwise no run proves anything.
@@ -126,7 +143,8 @@ fn search_runs(options: &Options, template: &Arc<Template>) -> bool {
     let wanted = |small: &&Small| options.scenario.as_ref().is_none_or(|name| name == small.name);
     let scenarios: Vec<_> = SMALL.iter().filter(wanted).collect();
     if let (Some(schedule), [small]) = (&options.schedule, &scenarios[..]) {
-        let outcome = small.run(template, schedule.clone());
+        let scene = Scene::make(small, template);
+        let outcome = small.run(&scene, Search { prefix: schedule.clone(), shared: None });
         println!("{}\n{:?}", outcome.trace.join("\n"), outcome.failure);
         return outcome.failure.is_none();
     }
@@ -139,7 +157,10 @@ fn search_runs(options: &Options, template: &Arc<Template>) -> bool {
                 while let Some(small) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let explored = small.explore(template, options.bound, Instant::now() + each);
                     let bound = explored.bound.map_or("none complete".to_owned(), |bound| format!("all up to {bound}"));
-                    println!("search {:<24} {:>7} schedules; preemptions: {bound}", explored.name, explored.schedules);
+                    println!(
+                        "search {:<26} {:>7} schedules, {:>8} states; preemptions: {bound}",
+                        explored.name, explored.schedules, explored.states
+                    );
                     if let Some(failure) = explored.failure {
                         println!("{failure}");
                         kept.store(false, Ordering::Relaxed);

@@ -26,7 +26,7 @@ impl Attempt {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Model {
     /// By session; clones of one process try the same.
     pub attempts: BTreeMap<RestorePointId, Vec<Attempt>>,

@@ -21,8 +21,10 @@ pub struct Options {
     pub schedule: Option<Vec<usize>>,
     /// Go on after failures, with one line each.
     pub keep_going: bool,
-    /// Seeds in which each broken rule must be noticed; 0 for not to try.
+    /// Seeds in which a broken rule must be noticed that its scenario does not show; 0 for not to break any.
     pub mutations: u64,
+    /// Only this rule.
+    pub mutation: Option<String>,
     /// Whether every event must have happened.
     pub all_events: bool,
 }
@@ -34,7 +36,8 @@ Options:
   --seed N       this seed alone, with its trace, twice
   --threads N    default: one for each core
   --keep-going   one line for each seed that fails, and on to the next
-  --mutations N  break one rule of the protocol after the other; each must be noticed within N seeds
+  --mutations N  only break one rule of the protocol after the other; each must be noticed by its scenario or within N seeds
+  --mutation M   only this rule, with the trace of what it breaks
   --search N     only the search, for N seconds
   --bound N      the most preemptions of a schedule in the search (default 4)
   --scenario S   only this scenario of the search
@@ -51,12 +54,13 @@ impl Options {
             trace: false,
             threads: cores,
             replay: 8,
-            search_seconds: 20,
+            search_seconds: 120,
             bound: 4,
             scenario: None,
             schedule: None,
             keep_going: false,
-            mutations: 0,
+            mutations: if cfg!(debug_assertions) { 0 } else { 1000 },
+            mutation: None,
             all_events: true,
         };
         let mut arguments = std::env::args().skip(1);
@@ -64,21 +68,25 @@ impl Options {
             let mut text = || arguments.next().unwrap_or_else(|| usage());
             let mut number = || text().parse().unwrap_or_else(|_| usage());
             match argument.as_str() {
-                "--search" => (options.search_seconds, options.seeds) = (number(), 0),
+                "--search" => (options.search_seconds, options.seeds, options.mutations) = (number(), 0, 0),
                 "--mutations" => (options.mutations, options.seeds, options.search_seconds) = (number(), 0, 0),
                 "--keep-going" => options.keep_going = true,
                 "--bound" => options.bound = number() as usize,
-                "--scenario" => (options.scenario, options.seeds) = (Some(text()), 0),
+                "--scenario" => (options.scenario, options.seeds, options.mutations) = (Some(text()), 0, 0),
+                "--mutation" => {
+                    (options.mutation, options.seeds, options.search_seconds) = (Some(text()), 0, 0);
+                    options.mutations = options.mutations.max(1);
+                }
                 "--schedule" => {
                     let parse = |part: &str| part.parse().unwrap_or_else(|_| usage());
                     options.schedule = Some(text().split(',').map(parse).collect());
                 }
-                "--seeds" => options.seeds = number(),
+                "--seeds" => (options.seeds, options.mutations) = (number(), 0),
                 "--first" => options.first = number(),
                 "--threads" => options.threads = number() as usize,
                 "--seed" => {
                     (options.first, options.seeds, options.threads) = (number(), 1, 1);
-                    (options.trace, options.replay, options.search_seconds) = (true, 1, 0);
+                    (options.trace, options.replay, options.search_seconds, options.mutations) = (true, 1, 0, 0);
                 }
                 "--help" => {
                     println!("{HELP}");

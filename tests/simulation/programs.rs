@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use backstay_core::{Context, DiskId, Error, ErrorKind, RestorePoint, Result, Workload, WorkloadId, WriteOrder};
+use backstay_core::{
+    Context, DiskId, Error, ErrorKind, RestorePoint, RestorePointId, Result, Workload, WorkloadId, WriteOrder,
+};
 use backstay_storage::{
     Repository,
     repository::{
@@ -153,6 +155,7 @@ pub async fn list(handle: &Handle, repository: &Repository) -> Result<Vec<Restor
     // A clone is told again what its original was told long ago.
     let again = handle.world.replaying(handle.actor);
     let promised = if again { Vec::new() } else { handle.world.model().promised() };
+    handle.world.remember(handle.actor, format!("{promised:?}").as_bytes());
     let points = repository.points().await?;
     let missing = handle.world.model().missing(&promised, &points);
     if let Some(missing) = missing {
@@ -287,26 +290,116 @@ fn note_pruned(handle: &Handle, report: &PruneReport) {
 pub fn one_backup(key: Key, workload: &'static str, now: u64) -> Program {
     program(move |handle| async move {
         let repository = handle.open(key).await?;
-        plain_backup(&handle.world, handle.actor, &repository, (workload, now), &handle.ctx).await
+        let (session, content) = begin(&repository, (workload, now), plain(), &handle.ctx).await?;
+        finish(&handle.world, handle.actor, session, content).await.map(drop)
     })
+}
+
+/// The same, and what was interrupted is taken up.
+pub fn resumed_backup(key: Key, workload: &'static str, now: u64) -> Program {
+    program(move |handle| async move {
+        let repository = handle.open(key).await?;
+        let (session, content) = begin(&repository, (workload, now), often_safe().resume(true), &handle.ctx).await?;
+        finish(&handle.world, handle.actor, session, content).await.map(drop)
+    })
+}
+
+/// A backup that trusts no earlier point and reads everything.
+pub fn full_backup(key: Key, workload: &'static str, now: u64) -> Program {
+    program(move |handle| async move {
+        let repository = handle.open(key).await?;
+        let (session, content) = begin(&repository, (workload, now), plain().full(true), &handle.ctx).await?;
+        finish(&handle.world, handle.actor, session, content).await.map(drop)
+    })
+}
+
+/// Forgets the oldest point of a workload and prunes twice, in the end without patience.
+pub fn keeper(key: Key, workload: &'static str) -> Program {
+    program(move |handle| async move {
+        let repository = handle.open(key).await?;
+        forget_first(&handle, &repository, workload).await?;
+        for patience in [Patience::Long, Patience::None] {
+            repository.prune(&prune_options(patience), &handle.ctx).await?;
+        }
+        Ok(())
+    })
+}
+
+/// Forgets the oldest point of a workload.
+pub fn forget_oldest(key: Key, workload: &'static str) -> Program {
+    program(move |handle| async move {
+        let repository = handle.open(key).await?;
+        forget_first(&handle, &repository, workload).await
+    })
+}
+
+async fn forget_first(handle: &Handle, repository: &Repository, workload: &str) -> Result<()> {
+    let points = list(handle, repository).await?;
+    let Some(oldest) = oldest(&points, workload) else { return Ok(()) };
+    handle.world.model().forgotten.insert(oldest);
+    match repository.forget(&[oldest], &handle.ctx).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        forgotten => forgotten.map(drop),
+    }
+}
+
+/// How long a collector waits for sessions that make no progress.
+#[derive(Clone, Copy, Debug)]
+pub enum Patience {
+    /// They are ended at once.
+    None,
+    /// Longer than any run.
+    Long,
+}
+
+/// One prune.
+pub fn one_prune(key: Key, patience: Patience) -> Program {
+    program(move |handle| async move {
+        let repository = handle.open(key).await?;
+        repository.prune(&prune_options(patience), &handle.ctx).await.map(drop)
+    })
+}
+
+pub fn prune_options(patience: Patience) -> PruneOptions {
+    let stale_after = match patience {
+        Patience::None => Duration::ZERO,
+        Patience::Long => Duration::from_secs(u32::MAX.into()),
+    };
+    PruneOptions::default().stale_after(stale_after).max_unused_percent(0)
+}
+
+pub fn oldest(points: &[RestorePoint], workload: &str) -> Option<RestorePointId> {
+    let name = format!("{WORKLOAD}-{workload}");
+    points.iter().find(|point| point.workload.id.as_str() == name).map(|point| point.id)
+}
+
+/// A session without checkpoints.
+pub fn plain() -> SessionOptions {
+    SessionOptions::default().checkpoints(u64::MAX, Duration::from_secs(CHECKPOINT_SECONDS))
+}
+
+/// A session with one after everything that it puts.
+pub fn often_safe() -> SessionOptions {
+    SessionOptions::default().checkpoints(1, Duration::ZERO)
 }
 
 /// A point that is there before anybody starts.
 pub async fn already_there(world: &World, key: Key, workload: &str, now: u64) -> Result<()> {
     let ctx = quiet_context(derive(world.settings.seed, workload, now));
     let repository = Repository::open_with_bundle(world.store.clone(), world.template.bundle(key)).await?;
-    plain_backup(world, usize::MAX, &repository, (workload, now), &ctx).await
+    let (session, content) = begin(&repository, (workload, now), SessionOptions::default(), &ctx).await?;
+    finish(world, usize::MAX, session, content).await.map(drop)
 }
 
-async fn plain_backup(
-    world: &World,
-    actor: usize,
+/// Begins a backup of one disk and writes all of it.
+pub async fn begin(
     repository: &Repository,
     (workload, now): (&str, u64),
+    options: SessionOptions,
     ctx: &Context,
-) -> Result<()> {
+) -> Result<(WriteSession, Content)> {
     let guest = Workload { id: named(workload)?, kind: "vm".into(), platform: BTreeMap::default() };
-    let mut session = repository.begin(guest, SessionOptions::default(), ctx).await?;
+    let mut session = repository.begin(guest, options, ctx).await?;
     let id = DiskId::new("vd0")?;
     let base = session.change_base(&id).and_then(|base| base.token);
     let source = guest::source(workload, 0, now, base.as_ref(), VERSIONS);
@@ -315,11 +408,11 @@ async fn plain_backup(
         session.abort().await;
         return Err(error);
     }
-    finish(world, actor, session, content).await.map(drop)
+    Ok((session, content))
 }
 
 /// Commits, and tells the model what was told.
-async fn finish(world: &World, actor: usize, session: WriteSession, content: Content) -> Result<RestorePoint> {
+pub async fn finish(world: &World, actor: usize, session: WriteSession, content: Content) -> Result<RestorePoint> {
     let id = session.id();
     world.model().tries(id, actor, content);
     let committed = session.commit(PointDetails::default()).await;

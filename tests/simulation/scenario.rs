@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use backstay_storage::MemoryBackend;
 use backstay_testkit::SeededRandom;
 
 use crate::{
     actor::{Program, Spec, derive},
     fault::Rates,
-    invariants, programs,
+    invariants,
+    model::Model,
+    programs,
     search::Choice,
     template::{Key, Template},
     world::{Lie, Settings, World},
@@ -21,6 +24,8 @@ pub struct Outcome {
     pub failure: Option<String>,
     pub reached: std::collections::BTreeMap<&'static str, u64>,
     pub choices: Vec<Choice>,
+    /// Of a search: the actor of every operation.
+    pub order: Vec<usize>,
 }
 
 impl Outcome {
@@ -42,7 +47,7 @@ pub fn random(template: &Arc<Template>, seed: u64, lie: Option<Lie>) -> Outcome 
         Settings { seed, rates: Rates { per_10_000, clones: 1 + draw.below(2) }, search: None, lie, max_steps: 50_000 };
     let before =
         (0..draw.below(3)).map(|at| Before { key: Key::WriterA, workload: WORKLOADS[at as usize / 2], now: at });
-    run(template, settings, before.collect(), cast(seed, &draw))
+    run(template, settings, None, before.collect(), cast(seed, &draw))
 }
 
 /// A point that is there when the actors start.
@@ -82,11 +87,17 @@ fn cast(seed: u64, draw: &SeededRandom) -> Vec<Spec> {
 }
 
 /// Runs these actors to their end, in a runtime of their own whose time is simulated.
-pub fn run(template: &Arc<Template>, settings: Settings, before: Vec<Before>, cast: Vec<Spec>) -> Outcome {
+pub fn run(
+    template: &Arc<Template>,
+    settings: Settings,
+    there: Option<(&MemoryBackend, &Model)>,
+    before: Vec<Before>,
+    cast: Vec<Spec>,
+) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     let runtime = runtime.expect("a runtime without threads can be made");
     runtime.block_on(async {
-        let world = World::new(settings, template);
+        let world = World::new(settings, template, there);
         for point in before {
             let made = programs::already_there(&world, point.key, point.workload, point.now).await;
             made.expect("a backup on a quiet store succeeds");
@@ -95,7 +106,8 @@ pub fn run(template: &Arc<Template>, settings: Settings, before: Vec<Before>, ca
             world.spawn(spec, 0, None);
         }
         world.run().await;
-        if !world.failed() {
+        let cut = world.state().cut;
+        if !world.failed() && !cut {
             invariants::at_the_end(&world).await;
         }
         let mut state = world.state();
@@ -104,6 +116,7 @@ pub fn run(template: &Arc<Template>, settings: Settings, before: Vec<Before>, ca
             failure: state.failure.take(),
             reached: std::mem::take(&mut state.reached),
             choices: std::mem::take(&mut state.choices),
+            order: std::mem::take(&mut state.order),
         }
     })
 }

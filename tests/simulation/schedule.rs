@@ -10,7 +10,6 @@ use crate::{
     call::{Call, Reply},
     fault::Fault,
     invariants,
-    search::Choice,
     world::{Replay, Stage, State, Told, Waiting, World},
 };
 
@@ -19,7 +18,7 @@ const SETTLE: Duration = Duration::from_millis(1);
 /// When nothing has happened for so long nothing ever will.
 const FOREVER: Duration = Duration::from_secs(400 * 24 * 3600);
 
-enum Next {
+pub enum Next {
     /// Lets the operation at this place through.
     Act(usize),
     /// Gives a clone what its original was given.
@@ -183,6 +182,7 @@ impl World {
             return self.strike(state, waiting, fault);
         }
         let reply = self.take_effect(state, &waiting.call);
+        self.done(state, actor, &waiting.call, &reply);
         let changed = changes(&waiting.call, &reply);
         self.answer(state, waiting, reply, "");
         changed
@@ -351,32 +351,4 @@ fn pick(open: &[(usize, usize)], last: Option<usize>, random: &SeededRandom) -> 
     let its: Vec<_> = of(actor).collect();
     // Its operations mostly in their order, sometimes not.
     if random.below(4) == 0 { its[random.below(its.len() as u64) as usize] } else { its[0] }
-}
-
-impl World {
-    /// The first operation of the actor whose turn it is; operations of one actor go in their order.
-    fn next_in_search(&self, state: &mut State) -> Next {
-        state.waiting.retain(|waiting| !waiting.tell.is_closed());
-        let mut alive: Vec<_> = state.waiting.iter().map(|waiting| waiting.actor).collect();
-        alive.sort_unstable();
-        alive.dedup();
-        let Some(first) = alive.first() else {
-            let done = state.actors.iter().all(|actor| actor.task.is_none());
-            return if done { Next::Done } else { Next::Wait(None) };
-        };
-        let could_stay = state.last.is_some_and(|last| alive.contains(&last));
-        let prefix = self.settings.search.as_ref().map_or(&[][..], |search| &search.prefix);
-        let chosen = match prefix.get(state.choices.len()) {
-            Some(wanted) if alive.contains(wanted) => *wanted,
-            Some(wanted) => {
-                state.failure.get_or_insert_with(|| format!("The schedule wants {wanted} and only {alive:?} can go"));
-                return Next::Done;
-            }
-            None => state.last.filter(|_| could_stay).unwrap_or(*first),
-        };
-        let others = alive.iter().copied().filter(|actor| *actor != chosen).collect();
-        state.choices.push(Choice { chosen, others, could_stay, preemptions: state.preemptions });
-        state.preemptions += usize::from(could_stay && state.last != Some(chosen));
-        Next::Act(state.waiting.iter().position(|waiting| waiting.actor == chosen).unwrap_or_default())
-    }
 }

@@ -1,18 +1,17 @@
 //! The bounded-preemption search: every schedule of a small scenario in which an actor that could go on has to wait for
 //! another at most so many times.
 
-use std::{sync::Arc, time::Instant};
-
-use backstay_storage::{MemoryBackend, Operation};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
 
 use crate::{
-    actor::{Program, Spec},
-    call::{Call, Reply},
-    fault::Rates,
-    programs,
-    scenario::{self, Before, Outcome},
-    template::{Key, Template},
-    world::{Search, Settings},
+    known::Known,
+    scenario::Outcome,
+    small::{Scene, Small},
+    template::Template,
 };
 
 /// A place in a schedule where another actor could have gone on.
@@ -28,157 +27,48 @@ pub struct Choice {
     pub preemptions: usize,
 }
 
-/// Whether the moment of this operation among those of others can matter.
-///
-/// Packs and segments have names of their own, so it does not matter when they are put: only what names them does. Objects are
-/// written once, so reading one that is there gives the same at any moment, unless something deletes it.
-pub fn interesting(call: &Call, deletes: bool, store: &MemoryBackend) -> bool {
-    let content = ["packs", "meta", "index"].iter().any(|folder| call.below(folder));
-    match call.operation {
-        Operation::Delete | Operation::List => true,
-        Operation::Put => !content,
-        _ => deletes || matches!(Call::new(Operation::Head, call.key.as_ref()).apply(store), Reply::Failed(_)),
+/// One schedule of a search.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// The choices to begin with; from there on whoever goes goes on.
+    pub prefix: Vec<usize>,
+    /// What is known of the scenario; none to make every operation a place to switch, as a replay does.
+    pub shared: Option<Arc<Mutex<Shared>>>,
+}
+
+/// What the schedules of one scenario have shown.
+#[derive(Debug, Default)]
+pub struct Shared {
+    pub known: Known,
+    /// For each state that was reached: who went last and after how many preemptions.
+    visited: HashMap<[u8; 16], Vec<(Option<usize>, usize)>>,
+}
+
+impl Shared {
+    /// Whether whatever can come from this state has been tried, or is about to be, from an equal one that was reached as cheaply. If not,
+    /// it is now.
+    pub fn visit(&mut self, state: [u8; 16], last: Option<usize>, preemptions: usize) -> bool {
+        let before = self.visited.entry(state).or_default();
+        // To go on with another actor than the one that went last costs one.
+        let covers = |(who, count): &(Option<usize>, usize)| count + usize::from(*who != last) <= preemptions;
+        if before.iter().any(covers) {
+            return true;
+        }
+        before.push((last, preemptions));
+        false
     }
 }
 
-/// The prefixes of the schedules next to this one that have not been tried, with at most so many preemptions.
-pub fn neighbours(prefix: usize, choices: &[Choice], bound: usize) -> Vec<Vec<usize>> {
-    let mut found = Vec::new();
-    for (at, choice) in choices.iter().enumerate().skip(prefix) {
-        if choice.preemptions + usize::from(choice.could_stay) > bound {
-            continue;
-        }
-        for other in &choice.others {
-            let mut next: Vec<_> = choices[..at].iter().map(|choice| choice.chosen).collect();
-            next.push(*other);
-            found.push(next);
-        }
-    }
-    found
+/// A schedule that is still to be tried: that one up to a place, and there another actor.
+struct Branch {
+    of: Arc<[usize]>,
+    at: usize,
+    other: Option<usize>,
 }
 
-/// A small scenario, every schedule of which is tried.
-pub struct Small {
-    pub name: &'static str,
-    before: &'static [(Key, &'static str, u64)],
-    cast: fn() -> Vec<(&'static str, Twin, Program)>,
-    deletes: bool,
-}
-
-/// Actors of one number are incarnations of one process: they draw the same randomness.
-type Twin = u64;
-
-/// What is searched. A scenario has two or three actors of one round each, or there is no end to it.
-pub const SMALL: &[Small] = &[
-    Small {
-        name: "two-writers",
-        before: &[],
-        cast: || {
-            vec![
-                ("W1", 1, programs::one_backup(Key::WriterA, "web", 0)),
-                ("W2", 2, programs::one_backup(Key::WriterA, "web", 1)),
-            ]
-        },
-        deletes: false,
-    },
-    Small {
-        name: "parent-forgotten",
-        before: &[(Key::WriterA, "web", 0)],
-        cast: || {
-            vec![
-                ("W1", 1, programs::one_backup(Key::WriterA, "web", 1)),
-                ("F", 2, programs::forgetter(Key::Keeper, 1)),
-                ("W2", 3, programs::one_backup(Key::WriterB, "web", 2)),
-            ]
-        },
-        deletes: false,
-    },
-    Small {
-        name: "clone",
-        before: &[(Key::WriterA, "web", 0)],
-        cast: || {
-            vec![
-                ("W1", 1, programs::one_backup(Key::WriterA, "web", 1)),
-                ("W1~", 1, programs::one_backup(Key::WriterA, "web", 2)),
-            ]
-        },
-        deletes: false,
-    },
-    Small {
-        name: "clone-same-content",
-        before: &[],
-        cast: || {
-            vec![
-                ("W1", 1, programs::one_backup(Key::WriterA, "web", 1)),
-                ("W1~", 1, programs::one_backup(Key::WriterA, "web", 1)),
-            ]
-        },
-        deletes: false,
-    },
-    Small {
-        name: "reader",
-        before: &[(Key::WriterA, "web", 0)],
-        cast: || {
-            vec![
-                ("W", 1, programs::one_backup(Key::WriterA, "web", 1)),
-                ("F", 2, programs::forgetter(Key::Keeper, 1)),
-                ("R", 3, programs::reader(Key::Reader, 1)),
-            ]
-        },
-        deletes: false,
-    },
-];
-
-impl Small {
-    /// Runs one schedule.
-    pub fn run(&self, template: &Arc<Template>, prefix: Vec<usize>) -> Outcome {
-        let settings = Settings {
-            seed: 0,
-            rates: Rates::default(),
-            search: Some(Search { prefix, deletes: self.deletes }),
-            lie: None,
-            max_steps: 5_000,
-        };
-        let before = self.before.iter().map(|&(key, workload, now)| Before { key, workload, now }).collect();
-        let spec = |(number, (name, twin, program)): (usize, (&str, Twin, Program))| Spec {
-            name: name.to_owned(),
-            seed: twin,
-            decisions: number as u64,
-            skew: 0,
-            program,
-            clonable: false,
-        };
-        scenario::run(template, settings, before, (self.cast)().into_iter().enumerate().map(spec).collect())
-    }
-
-    /// Tries every schedule with at most so many preemptions, fewest first, until the time is over.
-    pub fn explore(&self, template: &Arc<Template>, bound: usize, end: Instant) -> Explored {
-        let mut explored = Explored { name: self.name, schedules: 0, bound: None, failure: None };
-        for bound in 0..=bound {
-            let mut open = vec![Vec::new()];
-            while let Some(prefix) = open.pop() {
-                if Instant::now() > end {
-                    return explored;
-                }
-                let outcome = self.run(template, prefix.clone());
-                explored.schedules += 1;
-                if let Some(failure) = &outcome.failure {
-                    let schedule: Vec<_> = outcome.choices.iter().map(|choice| choice.chosen.to_string()).collect();
-                    explored.failure = Some(format!(
-                        "{}\n\nscenario {}: {failure}\nreplay: cargo test --release --test simulation -- --scenario {} \
-                         --schedule {}\n",
-                        outcome.trace.join("\n"),
-                        self.name,
-                        self.name,
-                        schedule.join(",")
-                    ));
-                    return explored;
-                }
-                open.extend(neighbours(prefix.len(), &outcome.choices, bound));
-            }
-            explored.bound = Some(bound);
-        }
-        explored
+impl Branch {
+    fn prefix(&self) -> Vec<usize> {
+        self.of[..self.at].iter().copied().chain(self.other).collect()
     }
 }
 
@@ -186,7 +76,80 @@ impl Small {
 pub struct Explored {
     pub name: &'static str,
     pub schedules: u64,
+    pub states: usize,
     /// All schedules with so many preemptions were tried.
     pub bound: Option<usize>,
     pub failure: Option<String>,
+}
+
+impl Small {
+    /// Tries every schedule with at most so many preemptions, fewest first, until the time is over.
+    pub fn explore(&self, template: &Arc<Template>, bound: usize, end: Instant) -> Explored {
+        let scene = Scene::make(self, template);
+        let mut explored = Explored { name: self.name, schedules: 0, states: 0, bound: None, failure: None };
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        // When it turns out that an operation matters that seemed not to, all schedules have other places to switch.
+        while !self.explore_once(&scene, &shared, bound, end, &mut explored) {
+            lock(&shared).visited.clear();
+            explored.bound = None;
+        }
+        explored.states = lock(&shared).visited.len();
+        explored
+    }
+
+    /// `false`: something was learned, begin again.
+    fn explore_once(
+        &self,
+        scene: &Scene,
+        shared: &Arc<Mutex<Shared>>,
+        bound: usize,
+        end: Instant,
+        explored: &mut Explored,
+    ) -> bool {
+        let mut open = vec![Branch { of: Arc::default(), at: 0, other: None }];
+        for bound in 0..=bound {
+            let mut later = Vec::new();
+            while let Some(branch) = open.pop() {
+                if Instant::now() > end {
+                    return true;
+                }
+                let prefix = branch.prefix();
+                let from = prefix.len();
+                let outcome = self.run(scene, Search { prefix, shared: Some(Arc::clone(shared)) });
+                explored.schedules += 1;
+                if lock(shared).known.has_grown() && outcome.failure.is_none() {
+                    return false;
+                }
+                if let Some(failure) = &outcome.failure {
+                    explored.failure = Some(self.tale(&outcome, failure));
+                    return true;
+                }
+                let chosen: Arc<[usize]> = outcome.choices.iter().map(|choice| choice.chosen).collect();
+                for (at, choice) in outcome.choices.iter().enumerate().skip(from) {
+                    let costs = choice.preemptions + usize::from(choice.could_stay);
+                    let into = if costs > bound { &mut later } else { &mut open };
+                    let branch = |other: &usize| Branch { of: Arc::clone(&chosen), at, other: Some(*other) };
+                    into.extend(choice.others.iter().map(branch));
+                }
+            }
+            explored.bound = Some(bound);
+            open = later;
+        }
+        true
+    }
+
+    fn tale(&self, outcome: &Outcome, failure: &str) -> String {
+        let order: Vec<_> = outcome.order.iter().map(usize::to_string).collect();
+        format!(
+            "{}\n\nscenario {}: {failure}\nreplay: cargo test --release --test simulation -- --scenario {} --schedule {}\n",
+            outcome.trace.join("\n"),
+            self.name,
+            self.name,
+            order.join(",")
+        )
+    }
+}
+
+pub fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

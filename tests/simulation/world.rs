@@ -1,11 +1,11 @@
 //! What all actors of a run share: the store, the gate before it, the trace, and what has been promised.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use backstay_core::{PutMode, RestorePointId};
+use backstay_core::{ObjectKey, PutMode, RestorePointId};
 use backstay_storage::MemoryBackend;
 use backstay_testkit::SeededRandom;
 use tokio::{
@@ -18,22 +18,14 @@ use crate::{
     actor::{Handle, Spec, Streams, derive},
     call::{Call, Reply},
     fault::Rates,
+    known::Objects,
     model::Model,
-    search::Choice,
+    search::{Choice, Search},
     template::Template,
 };
 
 /// The moment at which every run starts, in nanoseconds since 1970.
 const START_NANOS: i64 = 1_795_000_000_000_000_000;
-
-/// One schedule of a search.
-#[derive(Clone, Debug, Default)]
-pub struct Search {
-    /// The choices to begin with; from there on whoever goes goes on.
-    pub prefix: Vec<usize>,
-    /// Whether anything is deleted in this scenario, so that the moment of reading what is there matters.
-    pub deletes: bool,
-}
 
 /// A promise that the store does not keep: for the proof that the simulation notices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,6 +111,8 @@ pub struct Actor {
     /// 0 for an original.
     pub incarnation: u64,
     pub told: Vec<Told>,
+    /// Of a search: the hash of all that it was told, which decides where it is.
+    pub history: [u8; 16],
     pub clock: Vec<i64>,
     pub frozen_until: Option<Instant>,
     pub replay: Option<Replay>,
@@ -146,18 +140,33 @@ pub struct State {
     /// Of a search: the schedule so far.
     pub choices: Vec<Choice>,
     pub preemptions: usize,
+    /// The actor of every operation, in the order in which they took effect.
+    pub order: Vec<usize>,
+    /// Another schedule has come, or will come, to where this one is.
+    pub cut: bool,
+    pub objects: Objects,
+    /// Hashes of bodies in the store, as far as they are known.
+    pub bodies: HashMap<ObjectKey, [u8; 16]>,
+    /// What is other in the store than at the start, and all of that together.
+    pub differs: HashMap<ObjectKey, [u8; 16]>,
+    pub stored: [u8; 16],
     /// Puts in the order in which they took effect, for stale listings.
-    pub newest: Vec<backstay_core::ObjectKey>,
+    pub newest: Vec<ObjectKey>,
 }
 
 impl World {
-    /// Call it inside a runtime whose time is paused.
-    pub fn new(settings: Settings, template: &Arc<Template>) -> Arc<Self> {
+    /// Call it inside a runtime whose time is paused. Begins with what is there, or with an empty repository.
+    pub fn new(settings: Settings, template: &Arc<Template>, there: Option<(&MemoryBackend, &Model)>) -> Arc<Self> {
         let random = SeededRandom::new(derive(settings.seed, "schedule", 0));
+        let memory = there.map_or(&template.memory, |(memory, _)| memory);
+        let at_the_start = match settings.search {
+            Some(_) => memory.keys().into_iter().collect(),
+            None => HashSet::new(),
+        };
         Arc::new(Self {
             template: Arc::clone(template),
-            store: Arc::new(template.memory.fork()),
-            model: Mutex::default(),
+            store: Arc::new(memory.fork()),
+            model: Mutex::new(there.map(|(_, model)| model.clone()).unwrap_or_default()),
             state: Mutex::new(State {
                 actors: Vec::new(),
                 waiting: Vec::new(),
@@ -169,6 +178,12 @@ impl World {
                 failure: None,
                 choices: Vec::new(),
                 preemptions: 0,
+                order: Vec::new(),
+                cut: false,
+                objects: Objects { at_the_start, makers: HashMap::new() },
+                bodies: HashMap::new(),
+                differs: HashMap::new(),
+                stored: [0; 16],
                 newest: Vec::new(),
             }),
             arrived: Notify::new(),
@@ -196,6 +211,7 @@ impl World {
             streams,
             incarnation,
             told: Vec::new(),
+            history: [0; 16],
             clock: Vec::new(),
             frozen_until: None,
             replay,
@@ -214,9 +230,9 @@ impl World {
         let (tell, told) = oneshot::channel();
         {
             let mut state = self.state();
-            let free = |search: &Search| !crate::search::interesting(&call, search.deletes, &self.store);
-            if self.settings.search.as_ref().is_some_and(free) {
+            if self.is_free(&state, actor, &call) {
                 let reply = self.take_effect(&mut state, &call);
+                self.done(&mut state, actor, &call, &reply);
                 let line = format!("{:<8} {call} -> {reply}", state.actors[actor].spec.name);
                 state.trace.push(line);
                 return reply;
@@ -264,6 +280,11 @@ impl World {
         let actor = &mut state.actors[actor];
         let again = actor.replay.as_mut().and_then(|replay| replay.clock.pop_front());
         let elapsed = i64::try_from(self.started.elapsed().as_nanos()).unwrap_or(i64::MAX / 4);
+        let elapsed = match self.settings.search {
+            // Where an actor is, is decided by what it was told and nothing else.
+            Some(_) => actor.clock.len() as i64,
+            None => elapsed,
+        };
         let now = again.unwrap_or(START_NANOS + actor.spec.skew * 1_000_000_000 + elapsed);
         actor.clock.push(now);
         now

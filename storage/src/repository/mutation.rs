@@ -9,7 +9,7 @@ pub enum Mutation {
     NoSecondHead = 1,
     /// Sessions use packs that are condemned.
     ReuseCondemned,
-    /// A parent is taken from the state before the session was opened.
+    /// What may be a parent is remembered from before the session was opened, whatever was forgotten and collected since.
     EarlyParent,
     /// A collector does not wait for sessions that saw an older head.
     SweepEarly,
@@ -19,7 +19,7 @@ pub enum Mutation {
     MarkLiveOnly,
     /// What is deleted is what this collector finds, whichever verdict won.
     NoVerdict,
-    /// A second generation is opened while the first one is open.
+    /// A second generation is opened while the first one is open, under the number of the first.
     TwoGenerations,
     /// Merged segments name dead packs, and the list of the dead forgets them.
     MergeOld,

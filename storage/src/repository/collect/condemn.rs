@@ -18,6 +18,7 @@ use crate::repository::{
     check::Listing,
     format::chain::{Change, OpenGeneration, SessionName},
     ids::{PackId, SegmentId},
+    mutation::{self, Mutation},
     state::State,
 };
 
@@ -85,6 +86,10 @@ impl Repository {
         let number = state.chain.head + 1;
         let mut folded = state.chain.folded.clone();
         report.condemned_packs = plan.packs.len() as u64;
+        let number = match &folded.open {
+            Some(open) if mutation::is(Mutation::TwoGenerations) => open.number,
+            _ => number,
+        };
         folded.open = Some(OpenGeneration { number, packs: plan.packs, segments: plan.segments, committed, forgotten });
         match state.chain.append(self.objects(), Change::Condemn, Some(&folded), ctx).await? {
             true => Ok(Condemned::Opened(mark)),

@@ -206,12 +206,10 @@ impl Repository {
         holds: &[RestorePointId],
         ctx: &Context,
     ) -> Result<OpenedSession> {
+        let remembered = if mutation::is(Mutation::EarlyParent) { Some(self.state().await?) } else { None };
         for _ in 0..OPEN_ATTEMPTS {
             ctx.check()?;
-            let early = match mutation::is(Mutation::NoSecondHead) || mutation::is(Mutation::EarlyParent) {
-                true => Some(self.state().await?),
-                false => None,
-            };
+            let early = if mutation::is(Mutation::NoSecondHead) { Some(self.state().await?) } else { None };
             let chain = match &early {
                 Some(state) => state.chain.clone(),
                 None => Chain::load(self.objects(), &self.config().owner).await?,
@@ -228,18 +226,14 @@ impl Repository {
             };
             self.objects().put_record(&session_key(&id, "open")?, ObjectType::SessionOpen, &open, ctx).await?;
             let state = match early {
-                Some(state) if mutation::is(Mutation::NoSecondHead) => Some(state),
-                early => {
-                    let state = State::after_open(chain, self.objects()).await?;
-                    match (early, state) {
-                        (Some(State { committed, forgotten, .. }), Some(state)) => {
-                            Some(State { committed, forgotten, ..state })
-                        }
-                        (_, state) => state,
-                    }
-                }
+                Some(state) => Some(state),
+                None => State::after_open(chain, self.objects()).await?,
             };
-            if let Some(state) = state {
+            if let Some(mut state) = state {
+                if let Some(before) = &remembered {
+                    state.committed.clone_from(&before.committed);
+                    state.forgotten.clone_from(&before.forgotten);
+                }
                 return Ok(OpenedSession { id, generation, state, before: None });
             }
             settle_aborted(self, &id, generation, ctx).await;

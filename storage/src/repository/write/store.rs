@@ -11,7 +11,6 @@ use std::{
 use async_trait::async_trait;
 use backstay_core::{Context, ObjectKey, Result};
 use bytes::Bytes;
-use tokio::sync::RwLock;
 
 use super::cipher::SegmentCipher;
 use crate::repository::{
@@ -21,7 +20,7 @@ use crate::repository::{
     crypto::{Domain, ObjectType, frame},
     format::session::SessionCheckpoint,
     ids::{ChunkId, NodeId, PackId, SegmentId, SignerId},
-    index::{Index, PackKind, Section, SegmentBuilder},
+    index::{Index, PackKind, Section, Segment, SegmentBuilder},
     keys::Secret,
     map::NodeSink,
     pack::{KeyEntry, Packer, SealedBatch, StoredPack},
@@ -29,6 +28,9 @@ use crate::repository::{
 
 /// Records that wait for a segment of their own: some 12 MiB of them.
 const FLUSH_RECORDS: usize = 256 << 10;
+
+/// Memory for pages of what this session has stored.
+const OWN_CACHE_BYTES: usize = 4 << 20;
 
 /// Bytes of content that are sealed as one job: enough to be worth a thread, little enough to hold several of.
 const SEAL_BYTES: usize = 4 << 20;
@@ -56,7 +58,7 @@ pub struct ChunkStore {
     /// The packs that are really there; asked for only when everything is written anew.
     present: Option<HashSet<PackId>>,
     /// What this session has stored and indexed.
-    own: RwLock<Index>,
+    own: Mutex<Arc<Index>>,
     /// Chunks and nodes that this session has stored or is storing, and that are in no segment yet.
     claimed: Mutex<HashSet<[u8; 32]>>,
     pending: Mutex<Pending>,
@@ -125,7 +127,7 @@ impl ChunkStore {
             meta,
             before,
             present,
-            own: RwLock::new(Index::new(4 << 20)),
+            own: Mutex::new(Arc::new(Index::new(OWN_CACHE_BYTES))),
             claimed: Mutex::default(),
             pending: Mutex::default(),
             written: Mutex::default(),
@@ -181,13 +183,13 @@ impl ChunkStore {
         if let Some(present) = &self.present {
             known.iter_mut().for_each(|known| *known = known.take().filter(|at| present.contains(&at.pack)));
         }
-        let own = self.own.read().await;
+        // No lock is held while a page is read: whoever waits for it may be what keeps this from going on.
+        let own = Arc::clone(&self.own.lock().unwrap_or_else(PoisonError::into_inner));
         if own.segments().next().is_some() {
             for (known, own) in known.iter_mut().zip(own.find_many(section, &ids).await?) {
                 *known = known.take().or(own);
             }
         }
-        drop(own);
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = known.into_iter();
         chunks.retain(|(id, _)| {
@@ -250,7 +252,7 @@ impl ChunkStore {
             self.stored_bytes.fetch_add(segment.bytes.len() as u64, Ordering::Relaxed);
             self.repository.objects().put_new(&segment_key(&segment.id)?, segment.bytes.clone(), &self.ctx).await?;
             let opened = Arc::new(self.repository.own_segment(&segment).await?);
-            self.own.write().await.push(opened);
+            self.push_own([opened]);
             self.written.lock().unwrap_or_else(PoisonError::into_inner).segments.push(segment.id);
         }
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
@@ -267,6 +269,14 @@ impl ChunkStore {
         Ok(())
     }
 
+    /// From here on look-ups find what these segments name; those that have begun go on without.
+    fn push_own(&self, segments: impl IntoIterator<Item = Arc<Segment>>) {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut with = own.also_without(HashSet::new());
+        segments.into_iter().for_each(|segment| with.push(segment));
+        *own = Arc::new(with);
+    }
+
     /// Indexes all packs that are safe by now, and gives what is safe and indexed: what a checkpoint may name.
     pub async fn indexed(&self) -> Result<Written> {
         let due = std::mem::take(&mut *self.pending.lock().unwrap_or_else(PoisonError::into_inner));
@@ -276,9 +286,7 @@ impl ChunkStore {
 
     /// Takes over what an earlier run of the session has put.
     pub async fn take_up(&self, before: SessionCheckpoint) -> Result<()> {
-        let mut own = self.own.write().await;
-        self.repository.segments(&before.segments).await?.into_iter().for_each(|segment| own.push(segment));
-        drop(own);
+        self.push_own(self.repository.segments(&before.segments).await?);
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         *written = Written { packs: before.packs, meta_packs: before.meta_packs, segments: before.segments };
         Ok(())
