@@ -237,7 +237,7 @@ class Repository:
         for entry in self.roster + self.former:
             assert entry[1] in (OWNER, WRITER, READER, KEEPER), "needs a newer reader"
         assert any(entry[0] == self.slot[0] for entry in self.roster)
-        assert change == KEYS or self.may(signer, (OWNER, KEEPER))
+        assert change == KEYS or any(entry.get(3) == signer and entry[1] in (OWNER, KEEPER) for entry in self.roster)
         self.folded = {0: 0, 1: [], 2: [], 3: [], 4: [], 5: [], 7: []}
         if 4 in body:
             name = f"folded/{body[4][0]}-{body[4][1].hex()}"

@@ -70,7 +70,7 @@ fn mutations_are_noticed(options: &Options, template: &Arc<Template>) -> bool {
             let small = Small::named(name).expect("every mutation has a scenario");
             let started = Instant::now();
             switch_on(Some(*mutation));
-            let explored = small.explore(template, options.bound, started + MUTATION_SECONDS);
+            let explored = small.explore(template, options.bound, started + MUTATION_SECONDS, true);
             switch_on(None);
             let how = match &explored.failure {
                 Some(failure) => Some((format!("scenario {name}"), failure.clone())),
@@ -144,7 +144,7 @@ fn search_runs(options: &Options, template: &Arc<Template>) -> bool {
     let scenarios: Vec<_> = SMALL.iter().filter(wanted).collect();
     if let (Some(schedule), [small]) = (&options.schedule, &scenarios[..]) {
         let scene = Scene::make(small, template);
-        let outcome = small.run(&scene, Search { prefix: schedule.clone(), shared: None });
+        let outcome = small.run(&scene, Search { prefix: schedule.clone(), shared: None, lenient: false });
         println!("{}\n{:?}", outcome.trace.join("\n"), outcome.failure);
         return outcome.failure.is_none();
     }
@@ -155,7 +155,7 @@ fn search_runs(options: &Options, template: &Arc<Template>) -> bool {
         for _ in 0..options.threads {
             scope.spawn(|| {
                 while let Some(small) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let explored = small.explore(template, options.bound, Instant::now() + each);
+                    let explored = small.explore(template, options.bound, Instant::now() + each, false);
                     let bound = explored.bound.map_or("none complete".to_owned(), |bound| format!("all up to {bound}"));
                     println!(
                         "search {:<26} {:>7} schedules, {:>8} states; preemptions: {bound}",

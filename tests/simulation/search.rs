@@ -34,6 +34,8 @@ pub struct Search {
     pub prefix: Vec<usize>,
     /// What is known of the scenario; none to make every operation a place to switch, as a replay does.
     pub shared: Option<Arc<Mutex<Shared>>>,
+    /// An actor may be told of damage: for rules that are broken on purpose, where what is lost says more.
+    pub lenient: bool,
 }
 
 /// What the schedules of one scenario have shown.
@@ -84,12 +86,18 @@ pub struct Explored {
 
 impl Small {
     /// Tries every schedule with at most so many preemptions, fewest first, until the time is over.
-    pub fn explore(&self, template: &Arc<Template>, bound: usize, end: Instant) -> Explored {
+    pub fn explore(&self, template: &Arc<Template>, bound: usize, end: Instant, lenient: bool) -> Explored {
         let scene = Scene::make(self, template);
         let mut explored = Explored { name: self.name, schedules: 0, states: 0, bound: None, failure: None };
         let shared = Arc::new(Mutex::new(Shared::default()));
         // When it turns out that an operation matters that seemed not to, all schedules have other places to switch.
-        while !self.explore_once(&scene, &shared, bound, end, &mut explored) {
+        while !self.explore_once(
+            &scene,
+            &Search { prefix: Vec::new(), shared: Some(Arc::clone(&shared)), lenient },
+            bound,
+            end,
+            &mut explored,
+        ) {
             lock(&shared).visited.clear();
             explored.bound = None;
         }
@@ -101,11 +109,12 @@ impl Small {
     fn explore_once(
         &self,
         scene: &Scene,
-        shared: &Arc<Mutex<Shared>>,
+        search: &Search,
         bound: usize,
         end: Instant,
         explored: &mut Explored,
     ) -> bool {
+        let shared = search.shared.as_ref().expect("a search learns");
         let mut open = vec![Branch { of: Arc::default(), at: 0, other: None }];
         for bound in 0..=bound {
             let mut later = Vec::new();
@@ -115,7 +124,7 @@ impl Small {
                 }
                 let prefix = branch.prefix();
                 let from = prefix.len();
-                let outcome = self.run(scene, Search { prefix, shared: Some(Arc::clone(shared)) });
+                let outcome = self.run(scene, Search { prefix, ..search.clone() });
                 explored.schedules += 1;
                 if lock(shared).known.has_grown() && outcome.failure.is_none() {
                     return false;

@@ -96,6 +96,8 @@ pub const SMALL: &[Small] = &[
         before: &[Point(A, "web", 0)],
         cast: || vec![writes("W", 1, 1), forgets("F", 2, "web"), reads("R", 3)],
     },
+    Small { name: "writer-and-collector", before: GARBAGE, cast: || vec![writes("W", 1, 1), prunes("C", 2, Long)] },
+    Small { name: "writer-and-fence", before: GARBAGE, cast: || vec![writes("W", 1, 1), prunes("C", 2, Impatient)] },
     // The child reuses what its parent has, and the parent goes.
     Small {
         name: "child-and-collector",
@@ -161,7 +163,7 @@ pub const SMALL: &[Small] = &[
     Small {
         name: "merged-segments",
         before: MANY_SEGMENTS,
-        cast: || vec![writes("W", 1, 2), prunes("C1", 2, Impatient), prunes("C2", 3, Impatient)],
+        cast: || vec![writes("W", 1, 0), prunes("C1", 2, Impatient), prunes("C2", 3, Impatient)],
     },
     // While a backup runs, a day of a keeper passes: forget, prune, and prune again without patience.
     Small {
@@ -212,11 +214,11 @@ fn reads(name: &'static str, twin: Twin) -> (&'static str, Twin, Program) {
 
 /// Every rule of the protocol, to be broken, and the small scenario that shows what it is for.
 pub const MUTATIONS: [(Mutation, &str); 10] = [
-    (Mutation::NoSecondHead, "child-and-collector"),
+    (Mutation::NoSecondHead, "writer-and-collector"),
     (Mutation::ReuseCondemned, "child-of-condemned"),
     (Mutation::EarlyParent, "keeper"),
-    (Mutation::SweepEarly, "child-and-collector"),
-    (Mutation::OverwriteOutcome, "clone"),
+    (Mutation::SweepEarly, "writer-and-collector"),
+    (Mutation::OverwriteOutcome, "writer-and-fence"),
     (Mutation::MarkLiveOnly, "parent-of-condemned"),
     (Mutation::NoVerdict, "copy-of-condemned"),
     (Mutation::TwoGenerations, "keeper-and-open-generation"),

@@ -23,7 +23,7 @@ pub enum Mutation {
     TwoGenerations,
     /// Merged segments name dead packs, and the list of the dead forgets them.
     MergeOld,
-    /// A session uses one token for all its puts of an outcome, and compares nothing else.
+    /// A session uses one token for all its puts of an outcome and compares nothing else, neither there nor of its point.
     OneToken,
 }
 

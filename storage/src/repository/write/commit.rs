@@ -73,7 +73,10 @@ impl WriteSession {
         let object = objects.seal_record(&key, ObjectType::Point, &record, SignedBy::Own, &self.ctx)?;
         let hash = object_hash(&object);
         self.checkpoints.last(&written, hash, objects, &self.ctx).await?;
-        objects.put_new(&key, object.into(), &self.ctx).await?;
+        let put = objects.put_new(&key, object.into(), &self.ctx).await;
+        if !mutation::is(Mutation::OneToken) {
+            put?;
+        }
         self.ctx.check()?;
         let Written { packs, meta_packs, segments } = written;
         let commit = Commit { point: Some(hash), packs, segments, meta_packs, origin: None };
