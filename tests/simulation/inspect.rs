@@ -5,7 +5,7 @@ use backstay_storage::repository::{
     crypto::{Domain, ObjectType, envelope, sign},
     format::{
         self,
-        chain::{ChainRecord, Change},
+        chain::{ChainRecord, Change, FoldedState},
         session::{Outcome, SessionOutcome},
     },
 };
@@ -27,7 +27,7 @@ async fn open<T: for<'b> minicbor::Decode<'b, ()>>(world: &World, key: &ObjectKe
 /// What an object that was just put says, for the table of events.
 pub async fn event(world: &World, key: &ObjectKey) -> Result<Option<&'static str>> {
     Ok(match key.as_str().split('/').next() {
-        Some("sessions") if key.name() == "outcome" => Some(match outcome(world, key).await? {
+        Some("sessions") if key.name() == "outcome" => Some(match outcome(world, key).await?.outcome {
             Outcome::Commit(_) => "outcome: commit",
             Outcome::Aborted => "outcome: aborted",
             Outcome::Fenced => "outcome: fenced",
@@ -41,19 +41,30 @@ pub async fn event(world: &World, key: &ObjectKey) -> Result<Option<&'static str
     })
 }
 
-async fn outcome(world: &World, key: &ObjectKey) -> Result<Outcome> {
-    Ok(open::<SessionOutcome>(world, key, ObjectType::SessionOutcome).await?.outcome)
+async fn outcome(world: &World, key: &ObjectKey) -> Result<SessionOutcome> {
+    open(world, key, ObjectType::SessionOutcome).await
 }
 
-/// Sessions that have ended without a point.
+/// Sessions before this record of the chain are settled, whatever outcome a clone of their writer that has slept may put one day.
+async fn floor(world: &World) -> Result<u64> {
+    let number = |key: &ObjectKey| key.as_str().strip_prefix("chain/")?.parse::<u64>().ok();
+    let head = world.store.keys().iter().filter_map(number).max().expect("a repository has a chain");
+    let head = open::<ChainRecord>(world, &ObjectKey::new(format!("chain/{head}"))?, ObjectType::Chain).await?;
+    let Some(folded) = head.folded else { return Ok(0) };
+    let key = ObjectKey::new(format!("folded/{}", folded.object_name()))?;
+    Ok(open::<FoldedState>(world, &key, ObjectType::Folded).await?.floor)
+}
+
+/// Sessions that have ended without a point and are not settled.
 pub async fn given_up(world: &World) -> Result<Vec<RestorePointId>> {
-    let mut sessions = Vec::new();
+    let (mut sessions, floor) = (Vec::new(), floor(world).await?);
     for key in world.store.keys() {
         let Some(session) = key.as_str().strip_prefix("sessions/").and_then(|rest| rest.strip_suffix("/outcome"))
         else {
             continue;
         };
-        if !matches!(outcome(world, &key).await?, Outcome::Commit(_)) {
+        let record = outcome(world, &key).await?;
+        if record.generation >= floor && !matches!(record.outcome, Outcome::Commit(_)) {
             sessions.push(session.parse()?);
         }
     }
