@@ -36,7 +36,7 @@ use backstay_storage::repository::mutation::{Mutation, switch_on};
 use options::Options;
 use scenario::Outcome;
 use search::Search;
-use small::{MUTATIONS, SMALL, Scene, Small};
+use small::{Judged, MUTATIONS, SMALL, Scene, Small};
 use stats::Stats;
 use template::Template;
 use world::Lie;
@@ -60,17 +60,18 @@ fn main() -> ExitCode {
 /// Whether breaking a rule of the protocol is caught, one after the other: each is needed, and the simulation sees why. First by the small
 /// scenario that was made for the rule, else by seeds.
 fn mutations_are_noticed(options: &Options, template: &Arc<Template>) -> bool {
-    let wanted = |(mutation, _): &&(Mutation, &str)| {
+    let wanted = |(mutation, _, _): &&(Mutation, &str, Judged)| {
         options.mutation.as_ref().is_none_or(|name| *name == format!("{mutation:?}"))
     };
     let noticed: Vec<bool> = MUTATIONS
         .iter()
         .filter(wanted)
-        .map(|(mutation, name)| {
+        .map(|(mutation, name, judged)| {
             let small = Small::named(name).expect("every mutation has a scenario");
             let started = Instant::now();
             switch_on(Some(*mutation));
-            let explored = small.explore(template, options.bound, started + MUTATION_SECONDS, true);
+            let explored =
+                small.explore(template, options.bound, started + MUTATION_SECONDS, *judged == Judged::InTheEnd);
             switch_on(None);
             let how = match &explored.failure {
                 Some(failure) => Some((format!("scenario {name}"), failure.clone())),

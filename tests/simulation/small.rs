@@ -212,18 +212,27 @@ fn reads(name: &'static str, twin: Twin) -> (&'static str, Twin, Program) {
     (name, twin, programs::reader(Key::Reader, 1))
 }
 
+/// When a broken rule counts as noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    /// When something is lost in the end; before it, actors may be told of damage.
+    InTheEnd,
+    /// Also while the actors are at work: whoever reads then would not find what he must.
+    Always,
+}
+
 /// Every rule of the protocol, to be broken, and the small scenario that shows what it is for.
-pub const MUTATIONS: [(Mutation, &str); 10] = [
-    (Mutation::NoSecondHead, "writer-and-collector"),
-    (Mutation::ReuseCondemned, "child-of-condemned"),
-    (Mutation::EarlyParent, "keeper"),
-    (Mutation::SweepEarly, "writer-and-collector"),
-    (Mutation::OverwriteOutcome, "writer-and-fence"),
-    (Mutation::MarkLiveOnly, "parent-of-condemned"),
-    (Mutation::NoVerdict, "copy-of-condemned"),
-    (Mutation::TwoGenerations, "keeper-and-open-generation"),
-    (Mutation::MergeOld, "merged-segments"),
-    (Mutation::OneToken, "clone"),
+pub const MUTATIONS: [(Mutation, &str, Judged); 10] = [
+    (Mutation::NoSecondHead, "writer-and-collector", Judged::InTheEnd),
+    (Mutation::ReuseCondemned, "child-of-condemned", Judged::InTheEnd),
+    (Mutation::EarlyParent, "keeper", Judged::InTheEnd),
+    (Mutation::SweepEarly, "writer-and-collector", Judged::InTheEnd),
+    (Mutation::OverwriteOutcome, "writer-and-fence", Judged::InTheEnd),
+    (Mutation::MarkLiveOnly, "parent-of-condemned", Judged::InTheEnd),
+    (Mutation::NoVerdict, "copy-of-condemned", Judged::Always),
+    (Mutation::TwoGenerations, "keeper-and-open-generation", Judged::InTheEnd),
+    (Mutation::MergeOld, "merged-segments", Judged::InTheEnd),
+    (Mutation::OneToken, "clone", Judged::InTheEnd),
 ];
 
 impl Small {
