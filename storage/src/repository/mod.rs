@@ -34,6 +34,9 @@ mod read;
 mod replicate;
 mod state;
 mod stats;
+#[cfg(feature = "synthetic")]
+#[doc(hidden)]
+pub mod synthetic;
 mod view;
 mod write;
 

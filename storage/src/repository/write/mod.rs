@@ -18,4 +18,6 @@ pub use disk::{DiskChanges, DiskOptions, DiskReport};
 pub(super) use session::{CopyOf, OpenedSession, settle_aborted};
 pub use session::{SessionOptions, WriteSession};
 pub use store::segment_key;
+#[cfg(feature = "synthetic")]
+pub(super) use store::{ChunkStore, Origin, Written};
 pub use stream::StreamReport;

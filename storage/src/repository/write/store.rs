@@ -302,6 +302,20 @@ impl ChunkStore {
     }
 }
 
+#[cfg(feature = "synthetic")]
+impl ChunkStore {
+    /// Takes note of a pack that nobody puts.
+    pub async fn name_pack(&self, pack: StoredPack) -> Result<()> {
+        self.note(vec![pack]).await
+    }
+
+    /// Closes the pack of map nodes, as the end of a session does.
+    pub async fn close_meta(&self) -> Result<()> {
+        let stored = self.meta.finish().await?;
+        self.note(stored).await
+    }
+}
+
 #[async_trait]
 impl NodeSink for ChunkStore {
     async fn put_node(&self, node: Vec<u8>) -> Result<NodeId> {
