@@ -42,6 +42,7 @@ use futures::{FutureExt, StreamExt};
 enum Kind {
     Config,
     Slot,
+    Share,
     Chain,
     Folded,
     SessionOpen,
@@ -62,6 +63,7 @@ fn kind_of(key: &ObjectKey) -> Kind {
     match parts.as_slice() {
         ["config"] => Kind::Config,
         ["keys", _] => Kind::Slot,
+        ["epochs", _, _] => Kind::Share,
         ["chain", _] => Kind::Chain,
         ["sessions", _, "open"] => Kind::SessionOpen,
         ["folded", _] => Kind::Folded,
@@ -91,6 +93,7 @@ fn stored_in(object: ObjectType) -> Option<Kind> {
         ObjectType::SessionOutcome => Some(Kind::SessionOutcome),
         ObjectType::Chain => Some(Kind::Chain),
         ObjectType::Slot => Some(Kind::Slot),
+        ObjectType::EpochShare => Some(Kind::Share),
         ObjectType::Config => Some(Kind::Config),
         ObjectType::Forgotten => Some(Kind::Tombstone),
         ObjectType::Hold => Some(Kind::Hold),

@@ -214,7 +214,7 @@ impl Repository {
             };
             let chain = match &early {
                 Some(state) => state.chain.clone(),
-                None => Chain::load(self.objects(), &self.config().owner).await?,
+                None => self.chain().await?,
             };
             let generation = chain.head;
             let id = RestorePointId::from_bytes(ctx.random()?);
