@@ -193,7 +193,7 @@ async fn scene(seed: u64) -> Scene {
     let ctx = Context::default().with_random(Arc::new(SeededRandom::new(seed)));
     let mut options = quick_options().kdf(QUICK_KDF);
     options.slots.push(NewSlot::KeyFile(SecretKey::generate(&ctx).unwrap()));
-    let repository = Repository::init(memory.clone(), options, &ctx).await.unwrap().repository;
+    let mut repository = Repository::init(memory.clone(), options, &ctx).await.unwrap().repository;
     // Three segments with data and a hole between them: a map of two levels.
     let mut disk = Sparse::new(3 * SEGMENT + 12_345);
     fill(&mut disk, 0..900_000, seed);
@@ -216,6 +216,9 @@ async fn scene(seed: u64) -> Scene {
         session.write_stream("dump", bytes).await.unwrap();
         session.attach("note", "text/plain", Bytes::from_static(b"a note")).await.unwrap();
         points.push((session.commit(PointDetails::default()).await.unwrap(), disk.clone()));
+        if name == "db" {
+            repository = repository.rotate(&ctx).await.unwrap().repository;
+        }
     }
     repository.hold(&points[1].0.id, "evidence", &ctx).await.unwrap();
     let forgotten = common::back_up_disk(&repository, "old", &Sparse::new(SEGMENT)).await.unwrap();
@@ -378,12 +381,12 @@ async fn rows_of(memory: &MemoryBackend) -> BTreeMap<Kind, Vec<ObjectKey>> {
 async fn every_kind_of_object_has_a_row_in_the_matrix() {
     let scene = scene(1).await;
     let rows: BTreeSet<_> = rows_of(&scene.memory).await.into_keys().collect();
-    let types = (1..=20_u8).filter_map(|number| TYPES.iter().copied().find(|object| *object as u8 == number));
+    let types = (1..=21_u8).filter_map(|number| TYPES.iter().copied().find(|object| *object as u8 == number));
     let stored: BTreeSet<_> = types.filter_map(stored_in).collect();
     assert_eq!(rows, stored, "what is stored and what has a row differ");
 }
 
-const TYPES: [ObjectType; 20] = [
+const TYPES: [ObjectType; 21] = [
     ObjectType::Chunk,
     ObjectType::Node,
     ObjectType::Directory,
@@ -404,6 +407,7 @@ const TYPES: [ObjectType; 20] = [
     ObjectType::Folded,
     ObjectType::SessionSeen,
     ObjectType::Hold,
+    ObjectType::EpochShare,
 ];
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {

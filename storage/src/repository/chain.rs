@@ -128,11 +128,14 @@ impl Chain {
         Ok(Some((record.body.number, signed_by_owner(&record, keys, owner)?)))
     }
 
-    /// Whether a record is there and has started this epoch.
-    pub async fn starts(objects: &Objects, number: u64, epoch: u32) -> Result<bool> {
+    /// What the record says that has started this epoch; `None` when another one has its number, or none.
+    pub async fn started(objects: &Objects, owner: &SignerId, number: u64, epoch: u32) -> Result<Option<KeysRecord>> {
         match numbered(objects, number).await {
-            Ok(record) => Ok(matches!(record.body.change, Change::Keys(keys) if keys.epoch == epoch)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Ok(record) => match &record.body.change {
+                Change::Keys(keys) if keys.epoch == epoch => signed_by_owner(&record, keys, owner).map(Some),
+                _ => Ok(None),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }

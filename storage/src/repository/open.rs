@@ -89,7 +89,7 @@ impl Repository {
                 continue;
             }
             // The keys of this slot were changed by a newer record than the chain knows: it is, or the chain was cut back.
-            if let Some(newer) = shares.newer_record(&objects, now.number).await? {
+            if let Some(newer) = shares.newer_record(&objects, &config.owner, now.number).await? {
                 objects.keyring().saw_keys(newer);
                 Chain::load(&objects, &config.owner).await?;
                 continue;
@@ -201,11 +201,11 @@ impl Shares {
     }
 
     /// The newest record after `known` that a share was made for and that did start its epoch.
-    async fn newer_record(&self, objects: &Objects, known: u64) -> Result<Option<u64>> {
+    async fn newer_record(&self, objects: &Objects, owner: &SignerId, known: u64) -> Result<Option<u64>> {
         let mut newer: Vec<_> = self.keys.iter().filter(|share| share.record > known).collect();
         newer.sort_by_key(|share| std::cmp::Reverse(share.record));
         for share in newer {
-            if Chain::starts(objects, share.record, share.keys.epoch).await? {
+            if Chain::started(objects, owner, share.record, share.keys.epoch).await?.is_some() {
                 return Ok(Some(share.record));
             }
         }

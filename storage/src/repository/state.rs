@@ -88,6 +88,8 @@ pub struct State {
     pub settled: BTreeMap<RestorePointId, u64>,
     /// Outcomes that could not be read; whoever must know everything fails on them.
     pub unreadable: Vec<(RestorePointId, Error)>,
+    /// Among these is one that saw a record of the chain which is not there any more.
+    pub cut_back: bool,
 }
 
 /// The object name of a part of a session.
@@ -146,6 +148,7 @@ impl State {
             sessions: BTreeMap::new(),
             settled: BTreeMap::new(),
             unreadable: Vec::new(),
+            cut_back: false,
         };
         state.list_sessions(objects).await?;
         state.load_outcomes(objects).await?;
@@ -226,6 +229,7 @@ impl State {
                  than the repository",
             );
             self.unreadable.push((session, error.with_context("record", outcome.generation)));
+            self.cut_back = true;
             return;
         }
         if outcome.session != *session.as_bytes() || !self.chain.may_end(&signer, outcome.generation, may) {

@@ -117,10 +117,10 @@ impl Repository {
         let repository = self.config().repository;
         // The recovery slot and a key file of one person are different slots; the test kit lists one several times.
         let mut seen = BTreeSet::new();
-        let slots: Vec<_> = roster.iter().filter(|entry| seen.insert(entry.slot)).collect();
+        let slots: Vec<_> = roster.iter().filter(|entry| seen.insert(entry.slot)).cloned().collect();
         let puts = stream::iter(slots).map(|entry| async move {
             ctx.check()?;
-            let share = EpochShare::create(entry, keys, record, repository, ctx)?;
+            let share = EpochShare::create(&entry, keys, record, repository, ctx)?;
             let object = share.to_object(self.objects().keyring().bundle(), repository)?;
             self.objects().put_new(&EpochShare::key(&entry.slot, keys.epoch)?, object.into(), ctx).await
         });

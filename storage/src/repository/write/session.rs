@@ -240,6 +240,13 @@ impl Repository {
                 }
             };
             if let Some(state) = state {
+                if state.cut_back {
+                    settle_aborted(self, &id, generation, ctx).await;
+                    // It may have forgotten that keys were rotated: whoever was removed could read what is written now.
+                    return Err(Error::integrity(
+                        "The repository's chain was cut back: nothing is written until somebody has looked at it; run `check`",
+                    ));
+                }
                 return Ok(OpenedSession { id, generation, state, before: None });
             }
             settle_aborted(self, &id, generation, ctx).await;

@@ -1,26 +1,15 @@
-//! Keys of a repository: who can do what with which of them, and what each stops giving when it is removed.
-
-#![allow(clippy::unwrap_used)]
-
-mod common;
+//! Ways in: made, listed, used, removed.
 
 use std::sync::Arc;
 
-use backstay_core::{Context, ErrorKind, ObjectKey, StorageBackend};
+use backstay_core::ErrorKind;
 use backstay_storage::{
     MemoryBackend, Repository,
-    repository::{Capability, Credential, NewKey, NewKeyKind, SecretKey, SessionOptions},
+    repository::{Capability, Credential, NewKey, NewKeyKind, SecretKey},
 };
-use common::*;
 use secrecy::{ExposeSecret, SecretString};
 
-fn ctx() -> Context {
-    Context::default()
-}
-
-fn kind_of<T>(result: backstay_core::Result<T>) -> ErrorKind {
-    result.err().unwrap().kind()
-}
+use crate::{common::*, kit::*};
 
 /// A new key file with this capability: its secret and the id of its slot.
 async fn add(repository: &Repository, capability: Capability) -> (SecretKey, String) {
@@ -85,7 +74,6 @@ async fn every_sort_of_key_opens_the_repository_before_and_after_a_rotation() {
         }
         if capability == Capability::Writer {
             back_up_disk(&repository, "far", &disk).await.unwrap();
-            // The map says of what was written a moment ago, and nothing of its content.
         }
         if capability != Capability::Owner {
             assert_eq!(kind_of(repository.keys().await), ErrorKind::PermissionDenied);
@@ -136,4 +124,52 @@ async fn a_removed_key_opens_nothing_any_more_and_others_go_on() {
     assert!(again.remove_key(&slot, &ctx()).await.unwrap().removed.is_none());
     assert!(memory.keys().iter().all(|key| !key.as_str().contains(&slot)), "its slot is gone");
     assert_clean(&check_all(&again).await.unwrap(), "after removals");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_would_lock_everybody_out_is_refused_and_says_what_to_do() {
+    let (memory, _) = memory_repository().await;
+    let owner = open(memory.clone()).await.unwrap();
+    let own = owner.keys().await.unwrap()[0].id.clone();
+    let last = owner.remove_key(&own, &ctx()).await.unwrap_err();
+    assert!(last.kind() == ErrorKind::InvalidInput && last.to_string().contains("last owner"), "{last}");
+    let (second, slot) = add(&owner, Capability::Owner).await;
+    let itself = owner.remove_key(&own, &ctx()).await.unwrap_err();
+    assert!(itself.kind() == ErrorKind::InvalidInput && itself.to_string().contains("this very key"), "{itself}");
+    assert_eq!(kind_of(owner.remove_key("ffff0000", &ctx()).await), ErrorKind::NotFound);
+    assert_eq!(kind_of(owner.remove_key("zz", &ctx()).await), ErrorKind::InvalidInput);
+    assert_eq!(kind_of(owner.remove_key("", &ctx()).await), ErrorKind::InvalidInput);
+    // The same secret twice would leave it to chance what it may do.
+    let again = NewKey::new(NewKeyKind::KeyFile(second.clone()), Capability::Reader);
+    assert_eq!(kind_of(owner.add_key(again, &ctx()).await), ErrorKind::AlreadyExists);
+    let again = NewKeyKind::Passphrase(SecretString::from(PASSPHRASE.to_owned()));
+    let again = NewKey::new(again, Capability::Reader).kdf(QUICK_KDF);
+    assert_eq!(kind_of(owner.add_key(again, &ctx()).await), ErrorKind::AlreadyExists);
+    let again = NewKey::new(NewKeyKind::Recipient(second.recipient().unwrap()), Capability::Reader);
+    assert_eq!(kind_of(owner.add_key(again, &ctx()).await), ErrorKind::AlreadyExists);
+    let control = NewKey::new(NewKeyKind::Recovery, Capability::Reader).label("two\nlines");
+    assert_eq!(kind_of(owner.add_key(control, &ctx()).await), ErrorKind::InvalidInput);
+    // The other owner removes the first one, and is the last then.
+    let other = open_with(&memory, &second).await.unwrap();
+    let other = other.remove_key(&own, &ctx()).await.unwrap().repository;
+    assert_eq!(kind_of(open(memory.clone()).await), ErrorKind::PermissionDenied);
+    assert_eq!(kind_of(other.remove_key(&slot, &ctx()).await), ErrorKind::InvalidInput);
+    assert_eq!(other.keys().await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_for_a_public_key_opens_for_the_owner_who_is_known_alone() {
+    let (memory, owner) = memory_repository().await;
+    let key = SecretKey::generate(&ctx()).unwrap();
+    let new = NewKey::new(NewKeyKind::Recipient(key.recipient().unwrap()), Capability::Writer);
+    owner.add_key(new, &ctx()).await.unwrap();
+    let unknown = open_with(&memory, &key).await.unwrap_err();
+    assert!(unknown.kind() == ErrorKind::PermissionDenied && unknown.to_string().contains("owner HEX"), "{unknown}");
+    // Somebody puts another repository in its place, with a slot for the same public key.
+    let (other, others) = memory_repository().await;
+    let new = NewKey::new(NewKeyKind::Recipient(key.recipient().unwrap()), Capability::Writer);
+    others.add_key(new, &ctx()).await.unwrap();
+    let credential = || Credential::Recipient { key: key.clone(), owner: config_owner(&owner) };
+    assert!(Repository::open(memory, credential(), &ctx()).await.is_ok());
+    assert_eq!(kind_of(Repository::open(other, credential(), &ctx()).await), ErrorKind::Integrity);
 }
