@@ -196,7 +196,13 @@ pub(crate) fn pack_trailer() -> Vec<Vec<u8>> {
 }
 
 fn entry() -> chain::RosterEntry {
-    chain::RosterEntry { slot: [1; 16], capability: bundle().capability, recipient: [2; 32], signer: Some(owner()), until: None }
+    chain::RosterEntry {
+        slot: [1; 16],
+        capability: bundle().capability,
+        recipient: [2; 32],
+        signer: Some(owner()),
+        until: None,
+    }
 }
 
 fn chain_records() -> Vec<chain::ChainRecord> {
@@ -321,8 +327,7 @@ fn opens() -> Vec<session::SessionOpen> {
         holds: Vec::new(),
     };
     let holds = vec![chain::SessionName([2; 16])];
-    let reads =
-        session::SessionOpen { purpose: session::Purpose::Read, workload: None, holds, ..writes.clone() };
+    let reads = session::SessionOpen { purpose: session::Purpose::Read, workload: None, holds, ..writes.clone() };
     let repacks = session::SessionOpen { purpose: session::Purpose::Repack, holds: Vec::new(), ..reads.clone() };
     vec![writes, reads, repacks]
 }
@@ -371,8 +376,7 @@ fn a_slot() -> (Slot, Secret) {
     let key = secret_key();
     let secret = SlotKind::KeyFile.secret(&Credential::Key(key)).unwrap().unwrap();
     let pinned = Pinned { repository: DOMAIN.repository, config: ObjectHash([1; 32]), owner: owner() };
-    let made =
-        Slot::create(SlotKind::KeyFile, "key file", &secret, &bundle(), &pinned, &ctx());
+    let made = Slot::create(SlotKind::KeyFile, "key file", &secret, &bundle(), &pinned, &ctx());
     (made.unwrap(), secret)
 }
 

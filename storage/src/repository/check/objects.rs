@@ -76,7 +76,6 @@ impl Repository {
         Ok(())
     }
 
-<<<<<<< HEAD
     /// What a session saw of the chain is still there: else somebody has cut the chain back.
     async fn check_generation(
         &self,
@@ -91,7 +90,10 @@ impl Repository {
                     .with_context("object", key)
                     .with_context("record", format!("chain/{}", open.generation)),
             );
-=======
+        }
+        Ok(())
+    }
+
     /// Every share verifies, and none is missing of an epoch that the chain has started: whoever stood on the roster then has one.
     async fn check_shares(&self, state: &State, report: &mut CheckReport, ctx: &Context) -> Result<()> {
         let mut epochs = BTreeSet::new();
@@ -112,7 +114,6 @@ impl Repository {
                 self.must_be_there(&key, "A key's share in an epoch is missing: it opens nothing of it", report)
                     .await?;
             }
->>>>>>> 5c0e751 (backstay key: list, add, export, generate, remove, rotate; proofs by forged objects and patched clients)
         }
         Ok(())
     }
