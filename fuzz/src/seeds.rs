@@ -14,7 +14,7 @@ use backstay_storage::repository::{
     fuzzing,
     ids::{ChunkId, NodeId, ObjectHash, PackId, SegmentId, SignerId},
     index::{PackKind, PageCipher, Part, Section, SegmentBuilder, Trailer},
-    keys::{KeyBundle, Secret, Slot, SlotKind},
+    keys::{EpochKeys, EpochShare, KeyBundle, Pinned, Secret, Slot, SlotKind},
     map::{FANOUT, Inner, encode_inner, encode_leaf},
     pack,
 };
@@ -196,14 +196,20 @@ pub(crate) fn pack_trailer() -> Vec<Vec<u8>> {
 }
 
 fn entry() -> chain::RosterEntry {
-    chain::RosterEntry { slot: [1; 16], capability: bundle().capability, recipient: [2; 32], signer: Some(owner()) }
+    chain::RosterEntry {
+        slot: [1; 16],
+        capability: bundle().capability,
+        recipient: [2; 32],
+        signer: Some(owner()),
+        until: None,
+    }
 }
 
 fn chain_records() -> Vec<chain::ChainRecord> {
     let keys = chain::KeysRecord {
         epoch: 0,
         roster: vec![entry()],
-        former: vec![chain::RosterEntry { signer: None, ..entry() }],
+        former: vec![chain::RosterEntry { signer: None, until: Some(3), ..entry() }],
         reader_features: Vec::new(),
         writer_features: Vec::new(),
         collector_features: vec!["later".to_owned()],
@@ -321,8 +327,7 @@ fn opens() -> Vec<session::SessionOpen> {
         holds: Vec::new(),
     };
     let holds = vec![chain::SessionName([2; 16])];
-    let reads =
-        session::SessionOpen { purpose: session::Purpose::Read, workload: None, holds, ..writes.clone() };
+    let reads = session::SessionOpen { purpose: session::Purpose::Read, workload: None, holds, ..writes.clone() };
     let repacks = session::SessionOpen { purpose: session::Purpose::Repack, holds: Vec::new(), ..reads.clone() };
     vec![writes, reads, repacks]
 }
@@ -370,9 +375,21 @@ pub(crate) fn signed_record() -> Vec<Vec<u8>> {
 fn a_slot() -> (Slot, Secret) {
     let key = secret_key();
     let secret = SlotKind::KeyFile.secret(&Credential::Key(key)).unwrap().unwrap();
-    let made =
-        Slot::create(SlotKind::KeyFile, "key file", &secret, &bundle(), ObjectHash([1; 32]), DOMAIN.repository, &ctx());
+    let pinned = Pinned { repository: DOMAIN.repository, config: ObjectHash([1; 32]), owner: owner() };
+    let made = Slot::create(SlotKind::KeyFile, "key file", &secret, &bundle(), &pinned, &ctx());
     (made.unwrap(), secret)
+}
+
+/// The name, the owner and the private key of the share that [`epoch_share`] gives.
+pub(crate) fn share_key() -> (ObjectKey, SignerId, crypto::hpke::PrivateKey) {
+    (EpochShare::key(&[1; 16], 7).unwrap(), owner(), crypto::hpke::key_pair(&KEY).unwrap().0)
+}
+
+pub(crate) fn epoch_share() -> Vec<Vec<u8>> {
+    let to = chain::RosterEntry { recipient: crypto::hpke::key_pair(&KEY).unwrap().1, ..entry() };
+    let keys = EpochKeys::generate(7, &ctx()).unwrap();
+    let share = EpochShare::create(&to, &keys, 3, DOMAIN.repository, &ctx()).unwrap();
+    vec![share.to_object(&bundle(), DOMAIN.repository).unwrap(), format::encode(&share).unwrap()]
 }
 
 /// The name and the secret of the slot that [`slot`] gives.

@@ -16,7 +16,7 @@ use backstay_storage::{
         fuzzing,
         ids::NodeId,
         index,
-        keys::{KeyBundle, Slot},
+        keys::{EpochShare, KeyBundle, RecipientKey, Slot},
         map::{MapCursor, Node, NodeSource, decode_leaf, decode_node, encode_inner, encode_leaf, segments_of},
         pack::{Directory, TRAILER_BYTES, Trailer},
     },
@@ -179,6 +179,20 @@ pub fn slot(bytes: &[u8]) {
     }
 }
 
+/// A slot's share of the keys of an epoch, which is read before the chain is.
+pub fn epoch_share(bytes: &[u8]) {
+    let (key, owner, private) = seeds::share_key();
+    if let Ok(share) = EpochShare::from_object(&key, bytes, &owner, fuzzing::REPOSITORY) {
+        let _either = share.open(&private, fuzzing::REPOSITORY);
+    }
+    // What the owner could have signed.
+    if let Ok(share) = format::decode::<EpochShare>(bytes, "fuzz") {
+        let _either = share.open(&private, fuzzing::REPOSITORY);
+        let again = format::encode(&share).unwrap();
+        assert_eq!(format::decode::<EpochShare>(&again, "fuzz").unwrap(), share);
+    }
+}
+
 /// What people type and what names objects.
 pub fn text(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
@@ -186,6 +200,9 @@ pub fn text(bytes: &[u8]) {
         let written = key.to_text();
         let again = SecretKey::parse(written.expose_secret()).unwrap();
         assert_eq!(again.to_text().expose_secret(), written.expose_secret());
+    }
+    if let Ok(recipient) = text.parse::<RecipientKey>() {
+        assert_eq!(recipient.to_string().parse::<RecipientKey>().unwrap(), recipient);
     }
     if let Ok(PointSelector::Id(prefix)) = text.parse::<PointSelector>() {
         assert!(prefix.bytes().all(|digit| digit.is_ascii_hexdigit()));

@@ -42,6 +42,7 @@ use futures::{FutureExt, StreamExt};
 enum Kind {
     Config,
     Slot,
+    Share,
     Chain,
     Folded,
     SessionOpen,
@@ -62,6 +63,7 @@ fn kind_of(key: &ObjectKey) -> Kind {
     match parts.as_slice() {
         ["config"] => Kind::Config,
         ["keys", _] => Kind::Slot,
+        ["epochs", _, _] => Kind::Share,
         ["chain", _] => Kind::Chain,
         ["sessions", _, "open"] => Kind::SessionOpen,
         ["folded", _] => Kind::Folded,
@@ -91,6 +93,7 @@ fn stored_in(object: ObjectType) -> Option<Kind> {
         ObjectType::SessionOutcome => Some(Kind::SessionOutcome),
         ObjectType::Chain => Some(Kind::Chain),
         ObjectType::Slot => Some(Kind::Slot),
+        ObjectType::EpochShare => Some(Kind::Share),
         ObjectType::Config => Some(Kind::Config),
         ObjectType::Forgotten => Some(Kind::Tombstone),
         ObjectType::Hold => Some(Kind::Hold),
@@ -191,7 +194,7 @@ async fn scene(seed: u64) -> Scene {
     let ctx = Context::default().with_random(Arc::new(SeededRandom::new(seed)));
     let mut options = quick_options().kdf(QUICK_KDF);
     options.slots.push(NewSlot::KeyFile(SecretKey::generate(&ctx).unwrap()));
-    let repository = Repository::init(memory.clone(), options, &ctx).await.unwrap().repository;
+    let mut repository = Repository::init(memory.clone(), options, &ctx).await.unwrap().repository;
     // Three segments with data and a hole between them: a map of two levels.
     let mut disk = Sparse::new(3 * SEGMENT + 12_345);
     fill(&mut disk, 0..900_000, seed);
@@ -214,6 +217,9 @@ async fn scene(seed: u64) -> Scene {
         session.write_stream("dump", bytes).await.unwrap();
         session.attach("note", "text/plain", Bytes::from_static(b"a note")).await.unwrap();
         points.push((session.commit(PointDetails::default()).await.unwrap(), disk.clone()));
+        if name == "db" {
+            repository = repository.rotate(&ctx).await.unwrap().repository;
+        }
     }
     repository.hold(&points[1].0.id, "evidence", &ctx).await.unwrap();
     let old = common::back_up_disk(&repository, "old", &Sparse::new(SEGMENT)).await.unwrap();
@@ -387,12 +393,12 @@ async fn rows_of(memory: &MemoryBackend) -> BTreeMap<Kind, Vec<ObjectKey>> {
 async fn every_kind_of_object_has_a_row_in_the_matrix() {
     let scene = scene(1).await;
     let rows: BTreeSet<_> = rows_of(&scene.memory).await.into_keys().collect();
-    let types = (1..=20_u8).filter_map(|number| TYPES.iter().copied().find(|object| *object as u8 == number));
+    let types = (1..=21_u8).filter_map(|number| TYPES.iter().copied().find(|object| *object as u8 == number));
     let stored: BTreeSet<_> = types.filter_map(stored_in).collect();
     assert_eq!(rows, stored, "what is stored and what has a row differ");
 }
 
-const TYPES: [ObjectType; 20] = [
+const TYPES: [ObjectType; 21] = [
     ObjectType::Chunk,
     ObjectType::Node,
     ObjectType::Directory,
@@ -413,6 +419,7 @@ const TYPES: [ObjectType; 20] = [
     ObjectType::Folded,
     ObjectType::SessionSeen,
     ObjectType::Hold,
+    ObjectType::EpochShare,
 ];
 
 fn block_on<T>(work: impl Future<Output = T>) -> T {

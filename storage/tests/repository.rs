@@ -473,6 +473,12 @@ fn every_long_call_can_be_spawned() {
     spawnable(|| async move { repository().check(CheckDepth::Structure, ctx()).await });
     spawnable(|| async move { repository().diff(point(), point(), ctx()).await });
     spawnable(|| async move { repository().stats().await });
+    let new = || -> backstay_storage::repository::NewKey { unreachable!() };
+    spawnable(|| async move { repository().keys().await });
+    spawnable(|| async move { repository().add_key(new(), ctx()).await });
+    spawnable(|| async move { repository().remove_key("", ctx()).await });
+    spawnable(|| async move { repository().rotate(ctx()).await });
+    spawnable(|| async move { repository().reopen().await });
 }
 
 fn unreachable_backend() -> Arc<dyn StorageBackend> {

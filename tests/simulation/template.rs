@@ -87,6 +87,7 @@ async fn authorise(
         capability: bundle.capability,
         recipient: slot.recipient,
         signer: bundle.signer(),
+        until: None,
     };
     let record = ChainRecord {
         number: 1,

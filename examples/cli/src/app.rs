@@ -40,10 +40,19 @@ impl App {
         self.open(self.backend(false)?).await
     }
 
+    /// The same by other options than those of the command line.
+    pub async fn repository_by(&self, global: &Global) -> Result<Repository> {
+        self.open_by(self.backend(false)?, global).await
+    }
+
     async fn open(&self, backend: Arc<dyn StorageBackend>) -> Result<Repository> {
+        self.open_by(backend, &self.global).await
+    }
+
+    async fn open_by(&self, backend: Arc<dyn StorageBackend>, global: &Global) -> Result<Repository> {
         // Before anybody is asked for a passphrase.
         place::must_be_there(&*backend).await?;
-        let credential = secrets::to_open(&self.global, &self.ctx).await?;
+        let credential = secrets::to_open(global, &self.ctx).await?;
         Repository::open(backend, credential, &self.ctx).await
     }
 

@@ -5,7 +5,7 @@ use std::{num::NonZeroU64, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    commands::{backup, check, completions, copy, diff, forget, hold, init, points, prune, restore, show, stats},
+    commands::{backup, check, completions, copy, diff, forget, hold, init, key, points, prune, restore, show, stats},
     units::{parse_bytes, parse_rate},
 };
 
@@ -51,7 +51,7 @@ pub struct Global {
     /// Run this command with `sh -c`; what it prints is the passphrase.
     #[arg(long, global = true, value_name = "COMMAND")]
     pub passphrase_command: Option<String>,
-    /// Key file (or BACKSTAY_KEY_FILE). `init` makes it and never overwrites one.
+    /// Key file (or BACKSTAY_KEY_FILE). `init` and `key add` make it and never overwrite one.
     #[arg(long, global = true, value_name = "FILE")]
     pub key_file: Option<PathBuf>,
     /// Server of the bucket (or AWS_ENDPOINT_URL, AZURE_STORAGE_ENDPOINT), such as https://s3.example.com; that of Amazon, Azure
@@ -107,6 +107,7 @@ pub enum Command {
     Forget(Box<forget::Forget>),
     Hold(hold::HoldArgs),
     Release(hold::ReleaseArgs),
+    Key(key::Key),
     Prune(prune::Prune),
     Stats(stats::Stats),
     Completions(completions::Completions),
@@ -125,6 +126,10 @@ mod tests {
         for sub in command.get_subcommands_mut() {
             let help = sub.render_long_help().to_string();
             assert!(help.contains("Examples:"), "{}", sub.get_name());
+            for verb in sub.get_subcommands_mut() {
+                let help = verb.render_long_help().to_string();
+                assert!(help.contains("Examples:"), "{}", verb.get_name());
+            }
         }
     }
 }

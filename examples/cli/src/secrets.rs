@@ -8,7 +8,7 @@ use std::{
 
 use backstay::{
     Context, Error, Result, ResultExt,
-    repository::{Credential, NewSlot, SecretKey},
+    repository::{Credential, NewSlot, SecretKey, ids::SignerId},
 };
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
@@ -107,7 +107,7 @@ pub struct NewKeyFile {
 
 impl NewKeyFile {
     /// Writes the file for its owner alone; nothing is ever overwritten.
-    fn write(path: PathBuf, key: &SecretKey) -> Result<Self> {
+    pub fn write(path: PathBuf, key: &SecretKey) -> Result<Self> {
         let failed = |error| Error::io(error, "Make the key file").with_context("path", path.display());
         let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
         let made = Self { path: path.clone(), kept: false };
@@ -137,12 +137,40 @@ fn key_file_variable(name: &str) -> Option<PathBuf> {
 }
 
 fn read_key_file(path: &Path) -> Result<Credential> {
-    parse_key_file(path).map(Credential::Key)
+    let text = read_file(path, "Read key file")?;
+    let (key, owner) = key_and_owner(&text).context("path", path.display())?;
+    Ok(match owner {
+        Some(owner) => Credential::Recipient { key, owner },
+        None => Credential::Key(key),
+    })
 }
 
 fn parse_key_file(path: &Path) -> Result<SecretKey> {
     let text = read_file(path, "Read key file")?;
-    SecretKey::parse(text.trim()).context("path", path.display())
+    Ok(key_and_owner(&text).context("path", path.display())?.0)
+}
+
+/// A key, and on a line of its own the public key of the owner that it is to be used with, where there is one.
+fn key_and_owner(text: &str) -> Result<(SecretKey, Option<SignerId>)> {
+    let (owner, key): (Vec<_>, Vec<_>) = text.lines().partition(|line| line.trim_start().starts_with("owner "));
+    let owner = match owner.as_slice() {
+        [] => None,
+        [line] => {
+            let owner = SignerId::from_hex(line.trim().trim_start_matches("owner ").trim());
+            Some(owner.ok_or_else(|| Error::invalid_input("The owner in the key file is not 64 hex digits"))?)
+        }
+        _ => return Err(Error::invalid_input("The key file names several owners")),
+    };
+    Ok((SecretKey::parse(&Zeroizing::new(key.concat()))?, owner))
+}
+
+/// A new passphrase: from this file, or asked for twice.
+pub async fn new_passphrase(file: Option<&Path>, ctx: &Context) -> Result<SecretString> {
+    let passphrase = match file {
+        Some(path) => read_file(path, "Read passphrase file").and_then(checked).context("path", path.display())?,
+        None => on_a_thread(ctx, || checked(prompt::twice()?)).await?,
+    };
+    Ok(SecretString::from(passphrase.as_str().to_owned()))
 }
 
 fn from_options(global: &Global) -> Result<Option<Zeroizing<String>>> {

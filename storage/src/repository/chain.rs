@@ -9,6 +9,7 @@ use super::{
     ids::{ObjectHash, SignerId},
     keys::Capability,
     objects::{Objects, Record, SignedBy},
+    rotated,
 };
 
 /// How often the head is looked for again because it moved meanwhile.
@@ -29,6 +30,8 @@ pub struct Chain {
     pub epoch: u32,
     /// The record that says so.
     pub keys: KeysName,
+    /// Features in use that a collector must know.
+    pub collector_features: Vec<String>,
     /// What is settled.
     pub folded: FoldedState,
     /// Where that lies.
@@ -56,7 +59,20 @@ impl Chain {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     return Err(Error::integrity("The repository has lost what its chain names").with_source(error));
                 }
-                loaded => return loaded,
+                Ok(chain) if chain.keys.number < objects.keyring().newest_keys() => {
+                    if !Self::moved_past(objects, head).await? {
+                        return Err(Error::integrity(
+                            "The newest record of the chain names keys that were replaced since: the chain was cut back or \
+                             forged. Nothing is trusted until somebody has looked at it",
+                        )
+                        .with_context("record", head));
+                    }
+                }
+                Ok(chain) => {
+                    objects.keyring().saw_keys(chain.keys.number);
+                    return Ok(chain);
+                }
+                Err(error) => return Err(error),
             }
         }
         Err(Error::conflict("The repository's chain moves faster than it can be read; try again").retryable())
@@ -90,6 +106,7 @@ impl Chain {
             former: keys.former,
             epoch: keys.epoch,
             keys: keys_name,
+            collector_features: keys.collector_features,
             folded,
             folded_name: record.body.folded,
         };
@@ -102,6 +119,25 @@ impl Chain {
             .with_context("record", head));
         }
         Ok(chain)
+    }
+
+    /// What the record says that started an epoch whose keys are not at hand, and its number; `None` when there is none.
+    pub async fn unknown_epoch(objects: &Objects, owner: &SignerId) -> Result<Option<(u64, KeysRecord)>> {
+        let Some(record) = rotated::unknown_epoch(objects).await? else { return Ok(None) };
+        let Change::Keys(keys) = &record.body.change else { return Ok(None) };
+        Ok(Some((record.body.number, signed_by_owner(&record, keys, owner)?)))
+    }
+
+    /// What the record says that has started this epoch; `None` when another one has its number, or none.
+    pub async fn started(objects: &Objects, owner: &SignerId, number: u64, epoch: u32) -> Result<Option<KeysRecord>> {
+        match numbered(objects, number).await {
+            Ok(record) => match &record.body.change {
+                Change::Keys(keys) if keys.epoch == epoch => signed_by_owner(&record, keys, owner).map(Some),
+                _ => Ok(None),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Puts the next record, and before it the folded state that it names. `false`: somebody else was faster.
@@ -150,10 +186,19 @@ impl Chain {
         self.roster.iter().any(|entry| entry.signer == Some(*signer) && may(entry.capability))
     }
 
+    /// Whether this signer is or was on the roster as a reader.
+    pub fn is_reader(&self, signer: &SignerId) -> bool {
+        let mut entries = self.roster.iter().chain(&self.former);
+        entries.any(|entry| entry.signer == Some(*signer) && entry.capability == Capability::Reader)
+    }
+
     /// Whether a session that saw `generation` may be ended by this signer: somebody on the roster, or, while sessions older than
-    /// the newest change of keys are not settled, somebody who was.
+    /// the newest change of keys are not settled, somebody who was when that head was new.
     pub fn may_end(&self, signer: &SignerId, generation: u64, may: impl Fn(Capability) -> bool) -> bool {
-        let was = |entry: &RosterEntry| entry.signer == Some(*signer) && may(entry.capability);
+        let was = |entry: &RosterEntry| {
+            let in_time = entry.until.is_none_or(|until| generation < until);
+            entry.signer == Some(*signer) && in_time && may(entry.capability)
+        };
         self.may(signer, &may) || (generation < self.keys.number && self.former.iter().any(was))
     }
 
@@ -213,7 +258,7 @@ async fn read_folded(objects: &Objects, name: &FoldedName) -> Result<FoldedState
 }
 
 /// The newest number: from a list, which may lag behind, and from there by asking for the next.
-async fn find_head(backend: &dyn StorageBackend) -> Result<u64> {
+pub async fn find_head(backend: &dyn StorageBackend) -> Result<u64> {
     let folder = ObjectKey::new("chain")?;
     let newest = backend
         .list(Some(&folder))

@@ -15,7 +15,7 @@ use super::{
         config::{Config, MAGIC},
     },
     ids::{ObjectHash, SignerId},
-    keys::{Credential, KeyBundle, Keyring, SecretKey, Slot, SlotKind},
+    keys::{Credential, KeyBundle, Keyring, Pinned, SecretKey, Slot, SlotKind},
     objects::{Objects, SignedBy, object_hash, put_new},
 };
 
@@ -156,7 +156,8 @@ impl Repository {
         let config_object = format::encode(&signed)?;
         let hash = object_hash(&config_object);
 
-        let (slots, recovery_key) = make_slots(options, &bundle, hash, config.repository, ctx).await?;
+        let (slots, recovery_key) =
+            make_slots(options, &bundle, Pinned { repository: config.repository, config: hash, owner }, ctx).await?;
         // The chain first: of two at once one wins here, and the other leaves no slots behind. The config last: without it there is no
         // repository.
         let objects = Objects::new(Arc::clone(&backend), Arc::new(Keyring::new(config.repository, bundle.clone(), 0)));
@@ -167,7 +168,7 @@ impl Repository {
             objects.put_new(&Slot::key(&slot.id)?, slot.to_object(&bundle)?.into(), ctx).await?;
         }
         put_new(&*backend, &config_key, config_object.into(), ctx).await?;
-        Ok(Initialized { repository: Self::new(objects, config), recovery_key })
+        Ok(Initialized { repository: Self::new(objects, config, None), recovery_key })
     }
 }
 
@@ -205,8 +206,7 @@ async fn refuse_what_is_there(backend: &dyn StorageBackend) -> Result<()> {
 async fn make_slots(
     options: InitOptions,
     bundle: &KeyBundle,
-    config: ObjectHash,
-    repository: [u8; 16],
+    pinned: Pinned,
     ctx: &Context,
 ) -> Result<(Vec<Slot>, Option<SecretString>)> {
     let mut wanted = Vec::new();
@@ -230,7 +230,7 @@ async fn make_slots(
         let slot = ctx.cpu(move || {
             let secret =
                 kind.secret(&credential)?.ok_or_else(|| Error::internal("A slot does not fit its credential"))?;
-            Slot::create(kind, label, &secret, &bundle, config, repository, &job)
+            Slot::create(kind, label, &secret, &bundle, &pinned, &job)
         });
         slots.push(slot.await?);
     }
@@ -243,6 +243,7 @@ fn first_record(slots: &[Slot], bundle: &KeyBundle, ctx: &Context) -> ChainRecor
         capability: slot.capability,
         recipient: slot.recipient,
         signer: bundle.signer(),
+        until: None,
     };
     ChainRecord {
         number: 0,

@@ -32,6 +32,8 @@ mod packs;
 mod points;
 mod read;
 mod replicate;
+mod rotated;
+mod slots;
 mod state;
 mod stats;
 #[cfg(feature = "synthetic")]
@@ -51,10 +53,11 @@ pub use diff::DiffReport;
 pub use forget::ForgetReport;
 pub use hold::{Hold, Inventory};
 pub use init::{InitOptions, Initialized, NewSlot};
-pub use keys::{Capability, Credential, SecretKey};
+pub use keys::{Capability, Credential, RecipientKey, SecretKey};
 pub use points::PointSelector;
 pub use read::{ReadSession, StoredDisk, StoredStream};
 pub use replicate::{CopiedPoint, CopyOptions, PlannedPoint, PointState, Replication};
+pub use slots::{AddedKey, KeySlot, NewKey, NewKeyKind, Rotation};
 pub use stats::RepositoryStats;
 pub use write::{DiskChanges, DiskOptions, DiskReport, PointDetails, SessionOptions, StreamReport, WriteSession};
 
@@ -71,6 +74,7 @@ struct Shared {
     objects: Objects,
     config: Config,
     packs: packs::Packs,
+    way_in: Option<open::WayIn>,
 }
 
 impl std::fmt::Debug for Repository {
@@ -80,9 +84,9 @@ impl std::fmt::Debug for Repository {
 }
 
 impl Repository {
-    fn new(objects: Objects, config: Config) -> Self {
+    fn new(objects: Objects, config: Config, way_in: Option<open::WayIn>) -> Self {
         let packs = packs::Packs::new(objects.clone());
-        Self { shared: Arc::new(Shared { objects, config, packs }) }
+        Self { shared: Arc::new(Shared { objects, config, packs, way_in }) }
     }
 
     /// Where it lies, for people.
@@ -124,6 +128,15 @@ impl Repository {
     }
 
     async fn state(&self) -> Result<state::State> {
-        state::State::load(self.objects(), &self.shared.config.owner).await
+        let state = state::State::load(self.objects(), &self.shared.config.owner).await?;
+        rotated::must_be_current(self.objects(), &state.chain)?;
+        Ok(state)
+    }
+
+    /// The chain; `Conflict` when keys were rotated since the repository was opened.
+    async fn chain(&self) -> Result<chain::Chain> {
+        let chain = chain::Chain::load(self.objects(), &self.shared.config.owner).await?;
+        rotated::must_be_current(self.objects(), &chain)?;
+        Ok(chain)
     }
 }

@@ -10,6 +10,7 @@ use super::{
     format,
     ids::{ObjectHash, SignerId},
     keys::Keyring,
+    rotated,
 };
 
 /// The largest record object that is read, in bytes: a point with several change tokens.
@@ -121,7 +122,10 @@ impl Objects {
         kind: ObjectType,
     ) -> Result<Record<T>> {
         let object = self.backend.get(key).await?;
-        self.open_record(key, kind, &object)
+        match (self.open_record(key, kind, &object), envelope::epoch_of(kind, &object)) {
+            (Err(error), Ok(epoch)) if self.keyring.epoch(epoch).is_err() => Err(rotated::explain(self, error).await),
+            (record, _) => record,
+        }
     }
 
     /// Opens and verifies a record.
@@ -136,7 +140,7 @@ impl Objects {
                 return Err(Error::integrity("A record is far too large"));
             }
             let epoch = envelope::epoch_of(kind, object)?;
-            let keys = self.keyring.epoch(epoch).map_err(|error| damaged_epoch(error, epoch, &self.keyring))?;
+            let keys = self.keyring.epoch(epoch)?;
             let domain = self.keyring.domain(epoch);
             let plain = envelope::open(&keys.structure, &domain, kind, key.as_str().as_bytes(), object)?;
             let signed: sign::Signed = format::decode(&plain, "signed record")?;
@@ -146,17 +150,6 @@ impl Objects {
         };
         open().context("object", key)
     }
-}
-
-/// An epoch that nobody has opened yet cannot be told from a flipped bit in the header; one that is far off is damage.
-fn damaged_epoch(error: Error, epoch: u32, keyring: &Keyring) -> Error {
-    let known = keyring.bundle().epochs.iter().map(|keys| keys.epoch).max().unwrap_or(0);
-    if epoch > known {
-        return Error::integrity(
-            "An object names a key epoch that the repository does not have: its header is damaged",
-        );
-    }
-    error
 }
 
 /// See [`Objects::put_new`]; for objects that are written before there is a keyring.

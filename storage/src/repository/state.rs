@@ -11,7 +11,7 @@ use super::{
     format::{
         chain::BaseSegment,
         point::PointRecord,
-        session::{Commit, Outcome, SessionOutcome, Tombstone},
+        session::{Commit, Outcome, SessionOpen, SessionOutcome, Tombstone},
     },
     ids::{ObjectHash, PackId, SignerId},
     keys::Capability,
@@ -88,6 +88,8 @@ pub struct State {
     pub settled: BTreeMap<RestorePointId, u64>,
     /// Outcomes that could not be read; whoever must know everything fails on them.
     pub unreadable: Vec<(RestorePointId, Error)>,
+    /// Among these is one that saw a record of the chain which is not there any more.
+    pub cut_back: bool,
 }
 
 /// The object name of a part of a session.
@@ -146,6 +148,7 @@ impl State {
             sessions: BTreeMap::new(),
             settled: BTreeMap::new(),
             unreadable: Vec::new(),
+            cut_back: false,
         };
         state.list_sessions(objects).await?;
         state.load_outcomes(objects).await?;
@@ -171,16 +174,24 @@ impl State {
     }
 
     async fn load_outcomes(&mut self, objects: &Objects) -> Result<()> {
+        let chain = &self.chain.clone();
         let with_outcome: Vec<_> =
             self.sessions.iter().filter(|(_, parts)| parts.outcome).map(|(session, _)| *session).collect();
         let outcomes = stream::iter(with_outcome).map(|session| async move {
             let key = session_key(&session, "outcome")?;
-            Ok::<_, Error>((session, objects.get_record::<SessionOutcome>(&key, ObjectType::SessionOutcome).await))
+            let outcome = objects.get_record::<SessionOutcome>(&key, ObjectType::SessionOutcome).await;
+            let own = match &outcome {
+                Ok(record) if chain.is_reader(&record.signer) => {
+                    ended_its_own(objects, &session, &record.signer).await?
+                }
+                _ => true,
+            };
+            Ok::<_, Error>((session, own, outcome))
         });
         let mut outcomes = outcomes.buffer_unordered(SMALL_READS);
-        while let Some((session, outcome)) = outcomes.try_next().await? {
+        while let Some((session, own, outcome)) = outcomes.try_next().await? {
             match outcome {
-                Ok(record) => self.settle(session, record),
+                Ok(record) => self.settle(session, record, own),
                 // Also one of a version that nobody knows: a flipped bit looks like that.
                 Err(error) if matches!(error.kind(), ErrorKind::Integrity | ErrorKind::Unsupported) => {
                     self.unreadable.push((session, error));
@@ -195,7 +206,8 @@ impl State {
         Ok(())
     }
 
-    fn settle(&mut self, session: RestorePointId, record: Record<SessionOutcome>) {
+    /// `own`: it was put by who opened the session, as far as that matters.
+    fn settle(&mut self, session: RestorePointId, record: Record<SessionOutcome>, own: bool) {
         let Record { body: outcome, signer, .. } = record;
         // Settled long ago: the folded state says how, whatever somebody may have put since.
         if outcome.generation < self.chain.folded.floor {
@@ -206,10 +218,20 @@ impl State {
             // A repack names whose frames it has copied, which nobody but a collector may do; a backup has a point.
             Outcome::Commit(commit) if commit.point.is_none() => commit.origin.is_some() && capability.may_collect(),
             Outcome::Commit(commit) => commit.origin.is_none() && capability.may_write(),
-            Outcome::Aborted => true,
+            // Readers end sessions of their own, which hold points open, and no others.
+            Outcome::Aborted => capability != Capability::Reader || own,
             // Collectors end what seems dead and nothing else.
             Outcome::Fenced => capability != Capability::Reader,
         };
+        if outcome.generation > self.chain.head {
+            let error = Error::integrity(
+                "A session saw a record of the chain that is not there: the chain was cut back, and what it says is older \
+                 than the repository",
+            );
+            self.unreadable.push((session, error.with_context("record", outcome.generation)));
+            self.cut_back = true;
+            return;
+        }
         if outcome.session != *session.as_bytes() || !self.chain.may_end(&signer, outcome.generation, may) {
             let error = Error::integrity("The outcome of a session is not signed by anybody who may end it like that");
             self.unreadable.push((session, error.with_context("session", session)));
@@ -244,9 +266,11 @@ impl State {
         for (tombstone, key) in tombstones {
             // A tombstone that is not one must not make a point vanish: it blocks until somebody has looked at it.
             let point = RestorePointId::from_bytes(tombstone.body.session);
-            let may = |capability| capability != Capability::Reader;
-            let before_keys = if self.chain.keys_unsettled() { 0 } else { u64::MAX };
-            if key.name() != point.to_string() || !self.chain.may_end(&tombstone.signer, before_keys, may) {
+            // Of somebody who was taken off the roster it counts until the sessions from before that are settled.
+            let unsettled = self.chain.folded.floor;
+            if key.name() != point.to_string()
+                || !self.chain.may_end(&tombstone.signer, unsettled, Capability::may_forget)
+            {
                 return Err(Error::integrity("A tombstone is not signed by anybody who may forget restore points")
                     .with_context("object", key));
             }
@@ -295,6 +319,15 @@ impl State {
             packs.extend(self.chain.folded.open.iter().flat_map(|open| &open.packs));
         }
         packs
+    }
+}
+
+/// Whether this signer has opened the session.
+async fn ended_its_own(objects: &Objects, session: &RestorePointId, signer: &SignerId) -> Result<bool> {
+    match objects.get_record::<SessionOpen>(&session_key(session, "open")?, ObjectType::SessionOpen).await {
+        Ok(open) => Ok(open.signer == *signer && open.body.session == *session.as_bytes()),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Integrity) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

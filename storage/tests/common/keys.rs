@@ -47,7 +47,8 @@ pub async fn owner_bundle(memory: &MemoryBackend) -> (Slot, KeyBundle) {
 pub async fn admit(memory: &MemoryBackend, share: &KeyBundle) {
     let (slot, bundle) = owner_bundle(memory).await;
     let first = memory.get(&key("chain/0")).await.unwrap();
-    let entry = |capability, signer| RosterEntry { slot: slot.id, capability, recipient: slot.recipient, signer };
+    let entry =
+        |capability, signer| RosterEntry { slot: slot.id, capability, recipient: slot.recipient, signer, until: None };
     let record = ChainRecord {
         number: 1,
         previous: ObjectHash(*blake3::hash(&first).as_bytes()),

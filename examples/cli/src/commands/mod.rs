@@ -8,6 +8,7 @@ pub mod diff;
 pub mod forget;
 pub mod hold;
 pub mod init;
+pub mod key;
 pub mod points;
 pub mod prune;
 pub mod restore;
@@ -37,6 +38,7 @@ pub async fn run(command: Command, app: &App) -> Result<u8> {
         Command::Forget(forget) => forget.run(app).await,
         Command::Hold(hold) => hold.run(app).await,
         Command::Release(release) => release.run(app).await,
+        Command::Key(key) => key.run(app).await,
         Command::Prune(prune) => prune.run(app).await,
         Command::Stats(stats) => stats.run(app).await,
         Command::Completions(completions) => Ok(completions.run()),

@@ -9,6 +9,7 @@ mod forget;
 mod images;
 mod incremental;
 mod interrupt;
+mod keys;
 mod kill;
 mod kit;
 mod passphrases;

@@ -12,7 +12,7 @@ use crate::repository::{
     crypto::ObjectType,
     format::session::{SessionCheckpoint, SessionOpen, SessionSeen},
     hold::Says,
-    keys::Slot,
+    keys::{EpochShare, Slot},
     objects::object_hash,
     state::{State, session_key},
 };
@@ -40,6 +40,7 @@ impl Repository {
             )
             .await?;
         }
+        self.check_shares(state, report, ctx).await?;
         for session in state.news.keys() {
             let key = session_key(session, "open")?;
             self.must_be_there(&key, "The opening of a committed session is missing", report).await?;
@@ -89,6 +90,30 @@ impl Repository {
                     .with_context("object", key)
                     .with_context("record", format!("chain/{}", open.generation)),
             );
+        }
+        Ok(())
+    }
+
+    /// Every share verifies, and none is missing of an epoch that the chain has started: whoever stood on the roster then has one.
+    async fn check_shares(&self, state: &State, report: &mut CheckReport, ctx: &Context) -> Result<()> {
+        let mut epochs = BTreeSet::new();
+        for key in self.keys_in("epochs").await? {
+            ctx.check()?;
+            let object = self.backend().get(&key).await;
+            let config = self.config();
+            let share = object.and_then(|it| EpochShare::from_object(&key, &it, &config.owner, config.repository));
+            epochs.extend(report.note(share)?.map(|share| (share.record, share.epoch)));
+        }
+        for (record, epoch) in epochs {
+            let keys = Chain::started(self.objects(), &self.config().owner, record, epoch).await;
+            // A broken chain has been told of already; one that never got there has left the rest of an interrupted rotation.
+            let Ok(Some(keys)) = keys else { continue };
+            let stays = |slot: &[u8; 16]| state.chain.roster.iter().any(|entry| entry.slot == *slot);
+            for entry in keys.roster.iter().filter(|entry| stays(&entry.slot)) {
+                let key = EpochShare::key(&entry.slot, epoch)?;
+                self.must_be_there(&key, "A key's share in an epoch is missing: it opens nothing of it", report)
+                    .await?;
+            }
         }
         Ok(())
     }

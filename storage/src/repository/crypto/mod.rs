@@ -57,6 +57,8 @@ pub enum ObjectType {
     SessionSeen = 19,
     /// Whether a point must stay.
     Hold = 20,
+    /// A slot's share of the keys of an epoch.
+    EpochShare = 21,
 }
 
 /// What every authenticated context begins with: which repository, which epoch, what sort of thing.

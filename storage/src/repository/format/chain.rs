@@ -119,9 +119,12 @@ pub struct RosterEntry {
     /// Where new epochs are sealed to.
     #[cbor(n(2), with = "minicbor::bytes")]
     pub recipient: [u8; 32],
-    /// What it signs with; readers have none.
+    /// What it signs with. What that is worth the capability says.
     #[n(3)]
     pub signer: Option<SignerId>,
+    /// Among the former ones, the record that took it off: of what it signed, sessions that saw an older head count.
+    #[n(4)]
+    pub until: Option<u64>,
 }
 
 /// `folded/<id>`: what a record of the chain carries on from everything before it.

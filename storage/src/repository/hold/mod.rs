@@ -13,7 +13,6 @@ use serde::Serialize;
 
 use super::{
     Repository,
-    chain::Chain,
     format::hold::Standing,
     points::StoredPoint,
     state::{SMALL_READS, State},
@@ -114,7 +113,7 @@ impl Repository {
 
     /// Which of these points are on hold now. One whose newest record cannot be read counts as held.
     pub async fn holds(&self, points: &[RestorePoint]) -> Result<BTreeMap<RestorePointId, Hold>> {
-        let chain = Chain::load(self.objects(), &self.config().owner).await?;
+        let chain = self.chain().await?;
         let wanted: BTreeSet<_> = points.iter().map(|point| point.id).collect();
         let newest = self.newest_holds(&chain, |id| wanted.contains(id)).await?;
         Ok(holds_among(points, &newest))

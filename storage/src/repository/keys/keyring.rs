@@ -1,5 +1,7 @@
 //! The keys that a slot holds and the ring they hang on while a repository is open.
 
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
 use backstay_core::{Error, Result};
 use ed25519_dalek::SigningKey;
 use minicbor::{Decode, Encode};
@@ -48,7 +50,9 @@ impl EpochKeys {
         self.data_private.as_ref().map(|key| Zeroizing::new(key.0))
     }
 
-    fn restrict(&self, capability: Capability) -> Self {
+    /// The share of a capability.
+    #[must_use]
+    pub fn restrict(&self, capability: Capability) -> Self {
         let mut keys = self.clone();
         if !capability.may_read() {
             keys.data_private = None;
@@ -74,7 +78,7 @@ pub struct KeyBundle {
     /// Keys the node ids.
     #[n(3)]
     node: Option<Bytes32>,
-    /// Own Ed25519 seed; readers have none.
+    /// Own Ed25519 seed.
     #[n(4)]
     signing: Option<Bytes32>,
     /// The owner's Ed25519 seed; owners have it.
@@ -100,7 +104,7 @@ impl KeyBundle {
         })
     }
 
-    /// The share of another capability, with a signing key of its own where it has one.
+    /// The share of another capability, with a signing key of its own. Readers have one too: the roster says what it is worth.
     pub fn restrict(&self, capability: Capability, ctx: &backstay_core::Context) -> Result<Self> {
         let mut share = self.clone();
         share.capability = capability;
@@ -109,14 +113,18 @@ impl KeyBundle {
             return Ok(share);
         }
         share.owner_signing = None;
-        share.signing = match capability {
-            Capability::Reader => None,
-            _ => Some(Bytes32(ctx.random()?)),
-        };
+        share.signing = Some(Bytes32(ctx.random()?));
         if capability == Capability::Keeper {
             (share.cut, share.id, share.node) = (None, None, None);
         }
         Ok(share)
+    }
+
+    /// Adds the keys of another epoch; what is known of it already stays.
+    pub fn add_epoch(&mut self, keys: EpochKeys) {
+        if self.epochs.iter().all(|known| known.epoch != keys.epoch) {
+            self.epochs.push(keys);
+        }
     }
 
     /// The key that records are signed with.
@@ -125,7 +133,7 @@ impl KeyBundle {
         Ok(SigningKey::from_bytes(&seed.0))
     }
 
-    /// Who signs with these keys; readers sign nothing.
+    /// Who signs with these keys.
     #[must_use]
     pub fn signer(&self) -> Option<SignerId> {
         self.signing_key().ok().map(|key| SignerId(key.verifying_key().to_bytes()))
@@ -148,6 +156,7 @@ pub struct Keyring {
     bundle: KeyBundle,
     ids: Option<IdKeys>,
     current: u32,
+    newest_keys: AtomicU64,
 }
 
 impl Keyring {
@@ -155,7 +164,18 @@ impl Keyring {
     #[must_use]
     pub fn new(repository: [u8; 16], bundle: KeyBundle, current: u32) -> Self {
         let ids = bundle.cut.as_ref().zip(bundle.id.as_ref()).map(|(cut, id)| IdKeys::new(cut.0, id.0));
-        Self { repository, bundle, ids, current }
+        Self { repository, bundle, ids, current, newest_keys: AtomicU64::new(0) }
+    }
+
+    /// The newest *keys* record of the chain that was ever seen with this ring.
+    #[must_use]
+    pub fn newest_keys(&self) -> u64 {
+        self.newest_keys.load(SeqCst)
+    }
+
+    /// Remembers that this *keys* record is there, so that a chain that has forgotten it is noticed.
+    pub fn saw_keys(&self, number: u64) {
+        self.newest_keys.fetch_max(number, SeqCst);
     }
 
     /// What the keys can do.
@@ -176,7 +196,13 @@ impl Keyring {
         &self.repository
     }
 
-    /// The epoch that sessions write in.
+    /// The number of the epoch that sessions write in.
+    #[must_use]
+    pub const fn current_number(&self) -> u32 {
+        self.current
+    }
+
+    /// The keys of the epoch that sessions write in.
     pub fn current_epoch(&self) -> Result<&EpochKeys> {
         self.epoch(self.current)
     }
@@ -184,11 +210,8 @@ impl Keyring {
     /// The keys of an epoch.
     pub fn epoch(&self, epoch: u32) -> Result<&EpochKeys> {
         self.bundle.epochs.iter().find(|keys| keys.epoch == epoch).ok_or_else(|| {
-            Error::permission_denied(
-                "This key has no share in the epoch that an object is sealed in: it was removed before, or \
-                 the object's header is damaged",
-            )
-            .with_context("epoch", epoch)
+            Error::integrity("An object names a key epoch that the repository does not have: its header is damaged")
+                .with_context("epoch", epoch)
         })
     }
 

@@ -2,6 +2,8 @@
 
 mod credential;
 mod keyring;
+mod recipient;
+mod share;
 mod slot;
 
 use minicbor::{Decode, Encode};
@@ -10,7 +12,9 @@ use zeroize::Zeroizing;
 
 pub use credential::{Credential, SecretKey};
 pub use keyring::{EpochKeys, KeyBundle, Keyring};
-pub use slot::{Slot, SlotKind};
+pub use recipient::RecipientKey;
+pub use share::{EpochShare, MAX_SHARE_BYTES};
+pub use slot::{MAX_SLOT_BYTES, Pinned, Slot, SlotKind};
 
 /// 32 secret bytes, wiped when dropped.
 pub type Secret = Zeroizing<[u8; 32]>;

@@ -61,10 +61,24 @@ impl SlotKind {
             (Self::Passphrase { kdf, salt }, Credential::Passphrase(passphrase)) => {
                 kdf.derive(passphrase.expose_secret().as_bytes(), salt).map(Some)
             }
-            (Self::KeyFile | Self::Recovery, Credential::Key(key)) => Ok(Some(key.secret().clone())),
+            (Self::KeyFile | Self::Recovery | Self::Recipient, Credential::Key(key))
+            | (Self::KeyFile | Self::Recovery | Self::Recipient, Credential::Recipient { key, .. }) => {
+                Ok(Some(key.secret().clone()))
+            }
             _ => Ok(None),
         }
     }
+}
+
+/// What every slot of a repository says of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Pinned {
+    /// The repository.
+    pub repository: [u8; 16],
+    /// Hash of the object `config`.
+    pub config: ObjectHash,
+    /// Who signs config, slots and rosters.
+    pub owner: SignerId,
 }
 
 /// The signed body of a slot.
@@ -127,14 +141,27 @@ impl Slot {
         label: &str,
         secret: &Secret,
         bundle: &KeyBundle,
-        config: ObjectHash,
-        repository: [u8; 16],
+        pinned: &Pinned,
         ctx: &Context,
     ) -> Result<Self> {
         let (_, recipient) = hpke::key_pair(secret)?;
+        let mut slot = Self::sealed_to(recipient, kind, label, bundle, pinned, ctx)?;
+        slot.mac = Some(slot.mac_under(secret));
+        Ok(slot)
+    }
+
+    /// Makes a slot for a public key. It has no MAC: who opens it must know the owner.
+    pub fn sealed_to(
+        recipient: [u8; 32],
+        kind: SlotKind,
+        label: &str,
+        bundle: &KeyBundle,
+        pinned: &Pinned,
+        ctx: &Context,
+    ) -> Result<Self> {
         let id: [u8; 16] = ctx.random()?;
         let plain = Zeroizing::new(format::encode(bundle)?);
-        let owner = SignerId(bundle.owner_signing_key()?.verifying_key().to_bytes());
+        let Pinned { repository, config, owner } = *pinned;
         let mut slot = Self {
             id,
             kind,
@@ -150,7 +177,6 @@ impl Slot {
             mac: None,
         };
         slot.encoded = format::encode(&slot)?;
-        slot.mac = Some(slot.mac_under(secret));
         Ok(slot)
     }
 
@@ -187,7 +213,7 @@ impl Slot {
         Ok(slot)
     }
 
-    /// Opens the slot; `None` when the secret is not its own.
+    /// Opens the slot; `None` when the secret is not its own. One of kind *recipient* proves nothing of its owner.
     pub fn open(&self, secret: &Secret) -> Result<Option<KeyBundle>> {
         let (private, recipient) = hpke::key_pair(secret)?;
         if recipient != self.recipient {
@@ -196,10 +222,13 @@ impl Slot {
         let forged = || {
             Error::new(ErrorKind::Integrity, "A key slot was damaged or forged; open the repository with another slot")
         };
-        let mac = self.mac.ok_or_else(forged)?;
-        // BLAKE3's Hash compares in constant time.
-        if blake3::Hash::from_bytes(mac) != blake3::Hash::from_bytes(self.mac_under(secret)) {
-            return Err(forged());
+        // A slot for a public key has none; the caller compares the owner with one that is known.
+        if self.kind != SlotKind::Recipient {
+            let mac = self.mac.ok_or_else(forged)?;
+            // BLAKE3's Hash compares in constant time.
+            if blake3::Hash::from_bytes(mac) != blake3::Hash::from_bytes(self.mac_under(secret)) {
+                return Err(forged());
+            }
         }
         let plain = hpke::open(&private, &payload_aad(self.repository, &self.id), &self.payload)?.ok_or_else(forged)?;
         if commitment(&plain) != self.commitment {
@@ -237,7 +266,9 @@ mod tests {
     fn slot(secret: &Secret) -> (Slot, KeyBundle) {
         let ctx = Context::default();
         let bundle = KeyBundle::generate(&ctx).unwrap();
-        let slot = Slot::create(SlotKind::KeyFile, "x", secret, &bundle, ObjectHash([1; 32]), [2; 16], &ctx).unwrap();
+        let owner = SignerId(bundle.owner_signing_key().unwrap().verifying_key().to_bytes());
+        let pinned = Pinned { repository: [2; 16], config: ObjectHash([1; 32]), owner };
+        let slot = Slot::create(SlotKind::KeyFile, "x", secret, &bundle, &pinned, &ctx).unwrap();
         (slot, bundle)
     }
 

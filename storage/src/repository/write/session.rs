@@ -212,7 +212,7 @@ impl Repository {
             let early = if mutation::is(Mutation::NoSecondHead) { Some(self.state().await?) } else { None };
             let chain = match &early {
                 Some(state) => state.chain.clone(),
-                None => Chain::load(self.objects(), &self.config().owner).await?,
+                None => self.chain().await?,
             };
             let generation = chain.head;
             let id = RestorePointId::from_bytes(ctx.random()?);
@@ -230,6 +230,13 @@ impl Repository {
                 None => State::after_open(chain, self.objects()).await?,
             };
             if let Some(mut state) = state {
+                if state.cut_back {
+                    settle_aborted(self, &id, generation, ctx).await;
+                    // It may have forgotten that keys were rotated: whoever was removed could read what is written now.
+                    return Err(Error::integrity(
+                        "The repository's chain was cut back: nothing is written until somebody has looked at it; run `check`",
+                    ));
+                }
                 if let Some(before) = &remembered {
                     state.committed.clone_from(&before.committed);
                     state.forgotten.clone_from(&before.forgotten);

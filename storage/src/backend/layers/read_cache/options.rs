@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 const IMMUTABLE: [&str; 3] = ["index", "meta", "packs"];
 
 /// What decides what exists and who may do what: a copy of it would be a lie as soon as somebody else writes.
-const LIVE: [&str; 8] = ["chain", "config", "folded", "forgotten", "holds", "keys", "points", "sessions"];
+const LIVE: [&str; 9] = ["chain", "config", "epochs", "folded", "forgotten", "holds", "keys", "points", "sessions"];
 
 /// How large a [`super::ReadCacheBackend`] may be and what it may keep.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

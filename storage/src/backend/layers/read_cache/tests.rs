@@ -64,7 +64,17 @@ async fn the_second_read_of_a_range_and_of_an_object_needs_no_store_also_after_a
 
 #[tokio::test]
 async fn signs_of_life_always_come_from_the_store() {
-    let live = ["chain/0", "sessions/1/open", "points/1", "forgotten/1", "holds/1/0", "folded/1", "keys/1", "config"];
+    let live = [
+        "chain/0",
+        "sessions/1/open",
+        "points/1",
+        "forgotten/1",
+        "holds/1/0",
+        "folded/1",
+        "keys/1",
+        "epochs/1/2",
+        "config",
+    ];
     let place = Place::with(&live).await;
     place.store.put(&key("packs/1"), "1".into(), PutMode::Create).await.unwrap();
     let cache = place.cache(CacheOptions::default());
@@ -85,7 +95,7 @@ async fn signs_of_life_always_come_from_the_store() {
     assert_eq!(cache.head(&key("packs/1")).await.unwrap_err().kind(), ErrorKind::NotFound);
     let mut listing = cache.list(None);
     assert!(futures::StreamExt::next(&mut listing).await.is_none());
-    for folder in ["chain", "config", "folded", "forgotten", "holds", "keys", "points", "sessions"] {
+    for folder in ["chain", "config", "epochs", "folded", "forgotten", "holds", "keys", "points", "sessions"] {
         let options = CacheOptions::default().folders(["packs", folder]);
         let refused = ReadCacheBackend::new(Arc::clone(&place.store) as _, place.folder.path(), options);
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput, "{folder}");
