@@ -30,7 +30,7 @@ if not __debug__:
 PREFIX = "backstay 2026-11-20 v1 "
 CHUNK, NODE, DIRECTORY, PAGE, FOOTER, POINT, OUTCOME, CHAIN, TOMBSTONE = 1, 2, 3, 4, 5, 6, 9, 10, 11
 SLOT, CONFIG, SESSION_KEY, FOLDED = 15, 16, 17, 18
-KEYS, CONDEMN, VERDICT = 0, 1, 2
+KEYS, CONDEMN, VERDICT, REPAIR = 0, 1, 2, 3
 COMMIT, ABORTED, FENCED = 0, 1, 2
 OWNER, WRITER, READER, KEEPER = 1, 2, 3, 4
 BLOCK, SEGMENT, FANOUT, PAGE_RECORDS, MAX_CHUNK = 4096, 16 << 20, 512, 341, 16 << 20
@@ -223,7 +223,7 @@ class Repository:
         head = max(numbers)
         body, signer, hashed = self.chain_record(head)
         change, fields = body[3]
-        assert change in (KEYS, CONDEMN, VERDICT), "needs a newer reader"
+        assert change in (KEYS, CONDEMN, VERDICT, REPAIR), "needs a newer reader"
         if change == KEYS:
             keys, self.keys_number, owner = fields[0], head, signer
         else:
@@ -272,6 +272,8 @@ class Repository:
             if not name.endswith("/outcome"):
                 continue
             session = bytes.fromhex(name.split("/")[1])
+            if any(void[0] == session for void in self.folded.get(9, [])):
+                continue
             body, signer, _ = self.open_record(OUTCOME, name)
             alternative, fields = body[2]
             assert alternative in (COMMIT, ABORTED, FENCED), "needs a newer reader"
@@ -315,7 +317,8 @@ class Repository:
     def load_segments(self):
         self.places, self.named_packs = ({}, {}), set()
         dead = set(self.folded[4])
-        segments = {base[0] for base in self.folded[3]} | {segment for commit in self.commits for segment in commit[2]}
+        named = {segment for commit in self.commits for segment in commit[2]} - set(self.folded.get(8, []))
+        segments = {base[0] for base in self.folded[3]} | named
         for ident in segments:
             for section, records in enumerate(self.read_segment(ident)):
                 for key, pack, *place in records:

@@ -10,7 +10,7 @@ use backstay_storage::repository::{
     Compression, Credential, SecretKey,
     chunk::Entry,
     crypto::{self, FORMAT_VERSION, ObjectType, SUITE, frame::Codec, kdf::KdfParameters, sign},
-    format::{self, chain, config, hold, point, session},
+    format::{self, chain, checks, config, hold, lost, point, session},
     fuzzing,
     ids::{ChunkId, NodeId, ObjectHash, PackId, SegmentId, SignerId},
     index::{PackKind, PageCipher, Part, Section, SegmentBuilder, Trailer},
@@ -135,6 +135,62 @@ pub(crate) fn index_footer() -> Vec<Vec<u8>> {
 
 pub(crate) fn index_page() -> Vec<Vec<u8>> {
     segments().plain.into_iter().filter(|(part, _)| *part != Part::Footer).map(|(_, plain)| plain).collect()
+}
+
+/// Seals to as many bytes more as the real cipher.
+struct Padded;
+
+impl PageCipher for Padded {
+    fn seal(&self, _what: Part, plain: &[u8]) -> Result<Vec<u8>> {
+        Ok([plain, &[7; 40]].concat())
+    }
+
+    fn open(&self, _what: Part, sealed: &[u8]) -> Result<Vec<u8>> {
+        Ok(sealed[..sealed.len() - 40].to_vec())
+    }
+}
+
+/// The id that the end of a segment hashes to, whatever it is: so that what lies behind that check is reached.
+pub(crate) fn segment_id(object: &[u8]) -> SegmentId {
+    let trailer = &object[object.len().saturating_sub(Trailer::SIZE)..];
+    let offset = trailer.get(16..24).map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+    let from = usize::try_from(offset).unwrap_or(usize::MAX).min(object.len());
+    SegmentId(*blake3::hash(&object[from..]).as_bytes())
+}
+
+pub(crate) fn segment_without_key() -> Vec<Vec<u8>> {
+    let segment = |nodes: u64, chunks: u64| {
+        let mut builder = SegmentBuilder::new();
+        let pack = builder.add_pack(PackId([1; 32]), 1 << 30, PackKind::Data);
+        for (section, count) in [(Section::Meta, nodes), (Section::Data, chunks)] {
+            let ids = noise(count, 32 * count as usize);
+            ids.as_chunks::<32>().0.iter().for_each(|id| builder.add(section, *id, pack, 0, 100, 60));
+        }
+        builder.finish(0, &mut || Ok(([2; 16], Arc::new(Padded) as Arc<dyn PageCipher>))).unwrap().remove(0).bytes.to_vec()
+    };
+    vec![segment(1, 1), segment(0, 5), segment(3, 400)]
+}
+
+pub(crate) fn check_entries() -> Vec<Vec<u8>> {
+    let record = checks::CheckRecord::new(5, [([1; 8], 7), ([2; 8], 9)]);
+    vec![format::encode(&record).unwrap()]
+}
+
+fn a_loss() -> lost::LostRecord {
+    let part = |name: &str| lost::LostPart {
+        name: name.to_owned(),
+        ranges: vec![lost::LostRange { offset: 4096, bytes: 65_536 }],
+        nodes: vec![NodeId([5; 32])],
+        map: true,
+    };
+    lost::LostRecord {
+        point: [1; 16],
+        number: 1,
+        time: 1,
+        disks: vec![part("vda")],
+        streams: vec![part("dump")],
+        packs: vec![PackId([6; 32])],
+    }
 }
 
 fn leaf() -> Vec<u8> {
@@ -352,7 +408,9 @@ pub(crate) fn records() -> Vec<Vec<u8>> {
         format::encode(&a_slot().0).unwrap(),
         format::encode(&a_point()).unwrap(),
         format::encode(&seen).unwrap(),
+        format::encode(&a_loss()).unwrap(),
     ];
+    seeds.extend(check_entries());
     seeds.extend(opens().iter().map(|record| format::encode(record).unwrap()));
     seeds.extend(checkpoints().iter().map(|record| format::encode(record).unwrap()));
     seeds.extend(folded_states().iter().map(|record| format::encode(record).unwrap()));

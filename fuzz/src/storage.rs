@@ -12,7 +12,7 @@ use backstay_storage::{
         Credential, PointSelector, SecretKey,
         chunk::DiskChunker,
         crypto::{self, Domain, ObjectType, frame::Codec, sign::Signed},
-        format::{self, chain, config::Config, hold, point, session},
+        format::{self, chain, checks, config::Config, hold, lost, point, session},
         fuzzing,
         ids::NodeId,
         index,
@@ -157,6 +157,24 @@ macro_rules! records {
 records! {
     Config, KeyBundle, Signed, Slot, chain::ChainRecord, chain::FoldedState, point::PointRecord, session::SessionCheckpoint,
     session::SessionOpen, session::SessionOutcome, session::SessionSeen, session::Tombstone, hold::HoldRecord,
+    lost::LostRecord, checks::CheckRecord,
+}
+
+/// A record of what was read, whose entries are of a fixed size.
+pub fn check_entries(bytes: &[u8]) {
+    if let Ok(record) = format::decode::<checks::CheckRecord>(bytes, "fuzz")
+        && let Ok(entries) = record.entries()
+    {
+        let entries: Vec<_> = entries.collect();
+        let again = checks::CheckRecord::new(record.time, entries.iter().copied());
+        assert_eq!(again.entries().unwrap().collect::<Vec<_>>(), entries);
+    }
+}
+
+/// A whole index segment as a scrub sees it, without any key.
+pub fn segment_without_key(bytes: &[u8]) {
+    let id = seeds::segment_id(bytes);
+    let _either = index::verify_without_key(id, bytes);
 }
 
 /// A record that somebody with the keys sealed.

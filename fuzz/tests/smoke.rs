@@ -46,9 +46,14 @@ const REACHED_BY: &[(&str, &str)] = &[
     ("storage/repository/format/chain.rs RosterEntry", "records"),
     ("storage/repository/format/chain.rs SessionName", "records"),
     ("storage/repository/format/chain.rs SettledSession", "records"),
+    ("storage/repository/format/chain.rs VoidSession", "records"),
+    ("storage/repository/format/checks.rs CheckRecord", "check_entries"),
     ("storage/repository/format/config.rs Config", "config"),
     ("storage/repository/format/hold.rs HoldRecord", "records"),
     ("storage/repository/format/hold.rs Standing", "records"),
+    ("storage/repository/format/lost.rs LostPart", "records"),
+    ("storage/repository/format/lost.rs LostRange", "records"),
+    ("storage/repository/format/lost.rs LostRecord", "records"),
     ("storage/repository/format/mod.rs decode", "records"),
     ("storage/repository/format/point.rs AttachmentEntry", "records"),
     ("storage/repository/format/point.rs DiskEntry", "records"),
@@ -104,6 +109,7 @@ const NO_DECODERS: &[&str] = &[
     // Object keys, of which the backends' listings make no others.
     "storage/repository/state.rs parse_session_key",
     "storage/repository/hold/log.rs parse_hold_key",
+    "storage/repository/lost/log.rs parse_lost_key",
 ];
 
 /// How functions that decode are called.

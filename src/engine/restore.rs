@@ -20,19 +20,28 @@ pub struct RestoreRequest {
     pub disk: DiskId,
     /// Which bytes of it; all when `None`.
     pub range: Option<Range<u64>>,
+    /// Whether bytes that a repair has found to be lost are restored as zeros; else a restore of them is refused.
+    pub lost_as_zeros: bool,
 }
 
 impl RestoreRequest {
     /// All of a disk.
     #[must_use]
     pub const fn new(point: PointSelector, disk: DiskId) -> Self {
-        Self { point, disk, range: None }
+        Self { point, disk, range: None, lost_as_zeros: false }
     }
 
     /// Sets [`Self::range`].
     #[must_use]
     pub const fn range(mut self, range: Range<u64>) -> Self {
         self.range = Some(range);
+        self
+    }
+
+    /// Sets [`Self::lost_as_zeros`].
+    #[must_use]
+    pub const fn lost_as_zeros(mut self, zeros: bool) -> Self {
+        self.lost_as_zeros = zeros;
         self
     }
 }
@@ -45,6 +54,8 @@ pub struct RestoreReport {
     pub bytes: u64,
     /// How long it took.
     pub elapsed: Duration,
+    /// Bytes of the disk that are lost: zeros were written in their place.
+    pub lost: Vec<Range<u64>>,
 }
 
 impl Engine {
@@ -63,8 +74,10 @@ impl Engine {
             let selector = PointSelector::Id(point.to_string());
             let stored = self.repository.disk(&selector, &request.disk, ctx).await?;
             let range = request.range.clone().unwrap_or(0..stored.size());
+            let stored = if request.lost_as_zeros { stored.lost_as_zeros() } else { stored };
             stored.restore_to(&*sink, range.clone(), ctx).await?;
-            Ok(range)
+            let lost = stored.lost().within(range.clone()).collect();
+            Ok((range, lost))
         };
         let restored = match &held {
             Some(held) => held.during(work).await,
@@ -73,8 +86,8 @@ impl Engine {
         if let Some(held) = held {
             held.close().await;
         }
-        let range = restored?;
+        let (range, lost) = restored?;
         sink.commit().await?;
-        Ok(RestoreReport { bytes: range.end - range.start, elapsed: started.elapsed() })
+        Ok(RestoreReport { bytes: range.end - range.start, elapsed: started.elapsed(), lost })
     }
 }

@@ -26,7 +26,8 @@ use backstay_storage::{
     MemoryBackend, Repository,
     backend::{Fault, FaultBackend, Operation, Rule},
     repository::{
-        CheckDepth, DiskOptions, NewSlot, PointDetails, PruneOptions, SecretKey, SessionOptions, crypto::ObjectType,
+        CheckDepth, DiskOptions, NewSlot, PointDetails, PruneOptions, RepairOptions, SecretKey, SessionOptions,
+        crypto::ObjectType,
     },
 };
 use backstay_testkit::{SeededRandom, noise};
@@ -52,6 +53,8 @@ enum Kind {
     Point,
     Hold,
     Tombstone,
+    Lost,
+    CheckRecord,
     Index,
     DataPack,
     MetaPack,
@@ -73,6 +76,8 @@ fn kind_of(key: &ObjectKey) -> Kind {
         ["points", _] => Kind::Point,
         ["holds", _, _] => Kind::Hold,
         ["forgotten", _] => Kind::Tombstone,
+        ["lost", _, _] => Kind::Lost,
+        ["checks", _] => Kind::CheckRecord,
         ["index", _] => Kind::Index,
         ["packs", _, _] => Kind::DataPack,
         ["meta", _, _] => Kind::MetaPack,
@@ -100,7 +105,9 @@ fn stored_in(object: ObjectType) -> Option<Kind> {
         ObjectType::SessionCheckpoint => Some(Kind::SessionCheckpoint),
         ObjectType::SessionSeen => Some(Kind::SessionSeen),
         ObjectType::Folded => Some(Kind::Folded),
-        ObjectType::Verified | ObjectType::CheckRecord | ObjectType::Lost => None,
+        ObjectType::Lost => Some(Kind::Lost),
+        ObjectType::CheckRecord => Some(Kind::CheckRecord),
+        ObjectType::Verified => None,
     }
 }
 
@@ -204,6 +211,7 @@ async fn scene(seed: u64) -> Scene {
     let (mut points, mut unneeded, mut forgotten) = (Vec::new(), BTreeSet::new(), Vec::new());
     for (name, step) in [("web", 0), ("db", 0), ("web", 1)] {
         if step == 1 {
+            lose_and_heal(&repository, &memory, &disk, &ctx).await;
             disk.write(100_000, &noise(seed + 4, 200_000));
             (unneeded, forgotten) = prune(&repository, &memory, seed, &ctx).await;
         }
@@ -227,8 +235,28 @@ async fn scene(seed: u64) -> Scene {
     forgotten.push(old);
     let mut next = disk;
     next.write(500_000, b"the next day");
+    for _ in 0..2 {
+        assert_clean(&repository.check(CheckDepth::Read(20), &ctx).await.unwrap(), "the scene");
+    }
     assert_clean(&check_all(&repository).await.unwrap(), "the scene");
     Scene { memory: memory.fork(), points, forgotten, unneeded, next, stream }
+}
+
+/// A chunk of the disk is lost, that is written down, and another backup brings it back.
+async fn lose_and_heal(repository: &Repository, memory: &MemoryBackend, disk: &Sparse, ctx: &Context) {
+    for key in memory.keys().into_iter().filter(|key| kind_of(key) == Kind::DataPack) {
+        memory.tamper(&key, |bytes| bytes[100] ^= 1).unwrap();
+        let plan = repository.repair_packs(&RepairOptions::default().dry_run(true), ctx).await.unwrap();
+        if plan.lost.iter().any(|lost| lost.streams.is_empty()) {
+            break;
+        }
+        memory.tamper(&key, |bytes| bytes[100] ^= 1).unwrap();
+    }
+    let done = repository.repair_packs(&RepairOptions::default(), ctx).await.unwrap();
+    assert!(done.damaged.len() == 1 && !done.lost.is_empty(), "{done:?}");
+    common::back_up_disk(repository, "healer", disk).await.unwrap();
+    let done = repository.repair_packs(&RepairOptions::default(), ctx).await.unwrap();
+    assert!(done.lost.is_empty(), "{done:?}");
 }
 
 /// From here on points are settled, one is gone, another is about to go, and a generation waits for a backup that broke off.
@@ -360,6 +388,9 @@ fn beyond_any_check(kind: Kind, damage: Damage, key: &ObjectKey, scene: &Scene) 
         Kind::Point | Kind::Hold if forgotten => true,
         // Without it there is no hold, or the point is there again, or the record before it counts.
         Kind::Hold | Kind::Tombstone => damage == Damage::Delete,
+        // Nobody misses what was read, nor what was lost when it is not lost any more.
+        Kind::Lost => damage == Damage::Delete || key.name() == "1",
+        Kind::CheckRecord => damage == Damage::Delete,
         _ => false,
     }
 }

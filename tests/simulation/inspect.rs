@@ -36,6 +36,7 @@ pub async fn event(world: &World, key: &ObjectKey) -> Result<Option<&'static str
             Change::Keys(_) => "chain: keys",
             Change::Condemn => "chain: condemn",
             Change::Verdict(_) => "chain: verdict",
+            Change::Repair => "chain: repair",
         }),
         _ => None,
     })

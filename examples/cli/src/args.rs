@@ -5,7 +5,10 @@ use std::{num::NonZeroU64, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 
 use crate::{
-    commands::{backup, check, completions, copy, diff, forget, hold, init, key, points, prune, restore, show, stats},
+    commands::{
+        backup, check, completions, copy, diff, forget, hold, init, key, points, prune, repair, restore, scrub, show,
+        stats,
+    },
     units::{parse_bytes, parse_rate},
 };
 
@@ -23,7 +26,7 @@ The passphrase is asked for, or comes from --passphrase-file, --passphrase-comma
 BACKSTAY_PASSPHRASE; a key file from --key-file or BACKSTAY_KEY_FILE.
 
 Exit codes:
-  0 success · 1 internal error · 2 wrong command line · 3 `check` found something
+  0 success · 1 internal error · 2 wrong command line · 3 `check` or `scrub` found something, or a repair waits
   11 invalid input · 12 not found · 13 already exists · 14 permission denied · 15 unsupported
   16 conflict · 17 unavailable · 18 integrity · 130 interrupted";
 
@@ -103,6 +106,8 @@ pub enum Command {
     Restore(Box<restore::Restore>),
     Check(check::Check),
     Copy(Box<copy::Copy>),
+    Scrub(scrub::Scrub),
+    Repair(repair::Repair),
     Diff(diff::Diff),
     Forget(Box<forget::Forget>),
     Hold(hold::HoldArgs),

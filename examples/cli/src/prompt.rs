@@ -60,6 +60,19 @@ pub fn confirmed(text: &str) -> Result<bool> {
     Ok(answer.trim() == "yes")
 }
 
+/// Whether somebody can be asked.
+pub fn somebody_is_there() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+/// Asks a question that is answered by `yes`.
+pub fn confirm(question: &str) -> Result<bool> {
+    eprint!("{question} Type `yes` to go on: ");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(|error| Error::io(error, "Read the answer"))?;
+    Ok(answer.trim() == "yes")
+}
+
 /// Asks for something new, twice.
 pub fn twice() -> Result<Zeroizing<String>> {
     let first = once("New passphrase: ")?;

@@ -106,7 +106,7 @@ impl Repository {
     }
 
     /// Whether it was us who forgot it.
-    async fn forget_one(
+    pub(super) async fn forget_one(
         &self,
         state: &State,
         id: &RestorePointId,

@@ -11,7 +11,9 @@ use super::{
     format::{
         self,
         chain::{ChainRecord, FoldedState},
+        checks::CheckRecord,
         hold::HoldRecord,
+        lost::LostRecord,
         point::PointRecord,
         session,
     },
@@ -22,11 +24,13 @@ use crate::backend::{MemoryBackend, Wanted};
 
 /// The repository that [`open_record`] takes records to be of.
 pub const REPOSITORY: [u8; 16] = [3; 16];
-const KINDS: [ObjectType; 9] = [
+const KINDS: [ObjectType; 11] = [
     ObjectType::Chain,
     ObjectType::Point,
     ObjectType::Forgotten,
     ObjectType::Hold,
+    ObjectType::Lost,
+    ObjectType::CheckRecord,
     ObjectType::SessionOpen,
     ObjectType::SessionCheckpoint,
     ObjectType::SessionSeen,
@@ -69,6 +73,12 @@ pub fn open_record(bytes: &[u8]) {
             }
             ObjectType::Hold => {
                 objects.open_record::<HoldRecord>(&key, kind, &object)?;
+            }
+            ObjectType::Lost => {
+                objects.open_record::<LostRecord>(&key, kind, &object)?;
+            }
+            ObjectType::CheckRecord => {
+                objects.open_record::<CheckRecord>(&key, kind, &object)?;
             }
             ObjectType::SessionOpen => {
                 objects.open_record::<session::SessionOpen>(&key, kind, &object)?;

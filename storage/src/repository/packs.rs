@@ -66,7 +66,7 @@ impl Packs {
     }
 
     /// Reads and opens the directory of a pack of this size.
-    async fn directory(&self, kind: PackKind, id: &PackId, size: u64) -> Result<Directory> {
+    pub async fn directory(&self, kind: PackKind, id: &PackId, size: u64) -> Result<Directory> {
         let key = pack_key(kind, id)?;
         let read = async {
             if !(TRAILER_BYTES as u64..=MAX_PACK_BYTES).contains(&size) {

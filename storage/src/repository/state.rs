@@ -190,6 +190,11 @@ impl State {
         });
         let mut outcomes = outcomes.buffer_unordered(SMALL_READS);
         while let Some((session, own, outcome)) = outcomes.try_next().await? {
+            // A repair has decided, and nothing that somebody puts in its place counts.
+            if let Some(void) = self.chain.folded.void.iter().find(|void| void.session.0 == *session.as_bytes()) {
+                self.settled.insert(session, void.number.saturating_sub(1));
+                continue;
+            }
             match outcome {
                 Ok(record) => self.settle(session, record, own),
                 // Also one of a version that nobody knows: a flipped bit looks like that.
@@ -300,9 +305,11 @@ impl State {
 
     /// The segments that name what is there, oldest first, and whose packs they name.
     pub fn segments(&self) -> Vec<BaseSegment> {
-        let mut segments = self.chain.folded.base_segments.clone();
+        let folded = &self.chain.folded;
+        let mut segments = folded.base_segments.clone();
         for news in self.news.values() {
-            segments.extend(news.commit.segments.iter().map(|id| BaseSegment { id: *id, origin: news.origin }));
+            let named = news.commit.segments.iter().filter(|id| !folded.skipped_segments.contains(id));
+            segments.extend(named.map(|id| BaseSegment { id: *id, origin: news.origin }));
         }
         segments
     }

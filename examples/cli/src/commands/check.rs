@@ -7,7 +7,12 @@ use backstay::{
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use crate::{app::App, exit, place, sides::Side, units::bytes};
+use crate::{
+    app::App,
+    exit, place,
+    sides::Side,
+    units::{bytes, parse_bytes},
+};
 
 /// Objects of a sort that are named for eyes; JSON has all.
 const SHOWN: usize = 20;
@@ -15,7 +20,8 @@ const SHOWN: usize = 20;
 const EXAMPLES: &str = "\
 Examples:
   backstay check --repo /srv/backups                # records, maps and index; packs by presence and size
-  backstay check --repo /srv/backups --read 5%      # also every byte of a twentieth of the packs
+  backstay check --repo /srv/backups --read 5%      # also every byte of a twentieth of the packs, another one each time
+  backstay check --repo /srv/backups --read-bytes 10G
   backstay check --repo /srv/backups --read all
   backstay check --repo /srv/backups --against s3://mirror/backups   # are the two the same?";
 
@@ -28,11 +34,14 @@ pub struct Check {
     read: Option<u8>,
     /// Only compare with this mirror or clone: packs and index by name and size, everything else byte by byte. S3 variables
     /// for it alone begin with BACKSTAY_AGAINST_.
-    #[arg(long, value_name = "REPO", conflicts_with = "read")]
+    #[arg(long, value_name = "REPO", conflicts_with_all = ["read", "read_bytes"])]
     against: Option<String>,
     /// S3 server of the mirror or clone.
     #[arg(long, value_name = "URL", requires = "against")]
     against_endpoint: Option<String>,
+    /// Read no more than so many bytes of packs (one pack at least). Sizes may end in K, M, G or T.
+    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    read_bytes: Option<u64>,
 }
 
 impl Check {
@@ -40,10 +49,14 @@ impl Check {
         if let Some(place) = &self.against {
             return self.compare(place, app).await;
         }
-        let depth = self.read.map_or(CheckDepth::Structure, CheckDepth::Read);
+        let depth = match (self.read, self.read_bytes) {
+            (None, None) => CheckDepth::Structure,
+            (Some(percent), None) => CheckDepth::Read(percent),
+            (percent, Some(bytes)) => CheckDepth::ReadUpTo { percent: percent.unwrap_or(100), bytes },
+        };
         let report = app.uncached_repository().await?.check(depth, &app.ctx).await?;
         app.progress.clear();
-        app.output.report(&document(&report), || text(&report))?;
+        app.output.report(&document(&report, app), || text(&report))?;
         Ok(if report.is_clean() { exit::OK } else { exit::FINDINGS })
     }
 }
@@ -108,7 +121,7 @@ fn against_text(report: &AgainstReport, (here, there): &(String, String)) -> Str
     lines.join("\n")
 }
 
-fn parse_share(text: &str) -> Result<u8, String> {
+pub fn parse_share(text: &str) -> Result<u8, String> {
     let share = match text {
         "all" => Some(100),
         text => text.strip_suffix('%').unwrap_or(text).parse().ok(),
@@ -116,12 +129,14 @@ fn parse_share(text: &str) -> Result<u8, String> {
     share.filter(|share| (1..=100).contains(share)).ok_or_else(|| "write `all`, or 1% to 100%".to_owned())
 }
 
-fn document(report: &CheckReport) -> Value {
-    let finding = |error: &backstay::Error| {
-        let context: Map<_, _> =
-            error.context().iter().map(|(key, value)| ((*key).to_owned(), value.clone().into())).collect();
-        json!({ "kind": error.kind().name(), "message": error.message(), "context": context })
-    };
+/// A finding as JSON.
+pub fn finding(error: &backstay::Error) -> Value {
+    let context: Map<_, _> =
+        error.context().iter().map(|(key, value)| ((*key).to_owned(), value.clone().into())).collect();
+    json!({ "kind": error.kind().name(), "message": error.message(), "context": context })
+}
+
+fn document(report: &CheckReport, app: &App) -> Value {
     json!({
         "clean": report.is_clean(),
         "findings": report.findings.iter().map(|it| finding(&it.error)).collect::<Vec<_>>(),
@@ -131,6 +146,8 @@ fn document(report: &CheckReport) -> Value {
         "packs": report.packs,
         "packs_read": report.packs_read,
         "bytes_read": report.bytes_read,
+        "remembered": report.remembered,
+        "warnings": app.progress.warnings(),
         "unreferenced_packs": report.unreferenced_packs,
         "unsettled_sessions": report.unsettled_sessions,
     })

@@ -11,7 +11,9 @@ pub mod init;
 pub mod key;
 pub mod points;
 pub mod prune;
+pub mod repair;
 pub mod restore;
+pub mod scrub;
 pub mod show;
 pub mod stats;
 
@@ -34,6 +36,8 @@ pub async fn run(command: Command, app: &App) -> Result<u8> {
         Command::Restore(restore) => restore.run(app).await,
         Command::Check(check) => check.run(app).await,
         Command::Copy(copy) => copy.run(app).await,
+        Command::Scrub(scrub) => scrub.run(app).await,
+        Command::Repair(repair) => repair.run(app).await,
         Command::Diff(diff) => diff.run(app).await,
         Command::Forget(forget) => forget.run(app).await,
         Command::Hold(hold) => hold.run(app).await,

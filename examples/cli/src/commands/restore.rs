@@ -50,6 +50,18 @@ pub struct Restore {
     /// Only BYTES from OFFSET on, into a target of that size. Sizes may end in K, M, G or T.
     #[arg(long, value_name = "OFFSET:BYTES", value_parser = parse_range)]
     pub range: Option<Range<u64>>,
+    /// What to do about bytes that `repair packs` has found to be lost: `refuse` to restore, or write `zero`s in their place.
+    #[arg(long, value_name = "HOW", default_value = "refuse")]
+    pub lost: LostBytes,
+}
+
+/// What to do about bytes that are lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LostBytes {
+    /// Restore nothing.
+    Refuse,
+    /// Write zeros in their place and say so.
+    Zero,
 }
 
 /// What was restored to where.
@@ -58,6 +70,8 @@ pub struct Restored {
     pub name: String,
     pub path: String,
     pub bytes: u64,
+    /// Ranges with zeros in the place of what is lost, as offset and bytes.
+    pub zeroed: Vec<(u64, u64)>,
 }
 
 /// What a point is restored to.
@@ -78,6 +92,12 @@ impl Restore {
             What::Disks(disks) => restore_disks::several(&self, &repository, &point, disks, app).await?,
             What::Stream(name) => vec![restore_stream::run(&self, &repository, &point, &name, app).await?],
         };
+        for part in restored.iter().filter(|part| !part.zeroed.is_empty()) {
+            let bytes: u64 = part.zeroed.iter().map(|(_, bytes)| bytes).sum();
+            app.ctx
+                .task("restore", None)
+                .warn(format!("{bytes} bytes of {} are lost: zeros are in their place", part.name));
+        }
         app.progress.clear();
         if self.is_stdout() {
             return Ok(exit::OK);
@@ -92,7 +112,12 @@ impl Restore {
         app.output.report(&document, || {
             let same = if self.verify { ", read back and found the same" } else { "" };
             let line = |it: &Restored| format!("{} ({}) to {}{same}", it.name, bytes(it.bytes), it.path);
-            restored.iter().map(line).collect::<Vec<_>>().join("\n")
+            let zeros = |it: &Restored| {
+                let zeros = |(offset, bytes): &(u64, u64)| format!("{offset}..{}", offset + bytes);
+                let ranges: Vec<_> = it.zeroed.iter().map(zeros).collect();
+                (!ranges.is_empty()).then(|| format!("LOST, zeros instead: {} at {}", it.name, ranges.join(", ")))
+            };
+            restored.iter().map(line).chain(restored.iter().filter_map(zeros)).collect::<Vec<_>>().join("\n")
         })?;
         Ok(exit::OK)
     }

@@ -4,12 +4,12 @@ use std::{ops::Range, path::Path};
 
 use backstay::{
     CaptureOutcome, Context, DiskInfo, DiskRecord, DiskSink, Engine, Error, Hypervisor, ImageFormat, ImageGate,
-    ImagesHypervisor, Qcow2Sink, RawSink, Repository, RestoreOptions, RestorePoint, RestoreRequest, Result, ResultExt,
-    Tracking, WorkloadSpec, compare, core::disk::check_range, open_image, repository::PointSelector,
+    ImagesHypervisor, Qcow2Sink, RawSink, Repository, RestoreOptions, RestorePoint, RestoreReport, RestoreRequest,
+    Result, ResultExt, Tracking, WorkloadSpec, compare, core::disk::check_range, open_image, repository::PointSelector,
 };
 
 use super::{
-    restore::{Restore, Restored},
+    restore::{LostBytes, Restore, Restored},
     stdio::StdoutSink,
 };
 use crate::{app::App, window::Window};
@@ -24,14 +24,16 @@ pub async fn one(
 ) -> Result<Restored> {
     let range = args.range.clone().unwrap_or(0..disk.size);
     check_range(&range, disk.size).context("disk", &disk.id)?;
-    let request = RestoreRequest::new(selector(point), disk.id.clone()).range(range.clone());
+    let zeros = args.lost == LostBytes::Zero;
+    let request = RestoreRequest::new(selector(point), disk.id.clone()).range(range.clone()).lost_as_zeros(zeros);
     let format = format(args);
     let sink = sink(args, format, range.end - range.start, &app.ctx).await?;
-    Engine::new(repository.clone()).restore_disk(&request, sink, &app.ctx).await?;
+    let done = Engine::new(repository.clone()).restore_disk(&request, sink, &app.ctx).await?;
     if args.verify {
-        verify(repository, point, disk, &range, (&args.to, format), &app.ctx).await?;
+        verify(args, repository, point, disk, &range, (&args.to, format), &app.ctx).await?;
     }
-    Ok(Restored { name: disk.id.to_string(), path: args.to.display().to_string(), bytes: range.end - range.start })
+    let (name, path) = (disk.id.to_string(), args.to.display().to_string());
+    Ok(Restored { name, path, bytes: done.bytes, zeroed: zeroed(&done) })
 }
 
 /// All disks into a directory: all of them appear at the end, or none.
@@ -50,25 +52,32 @@ pub async fn several(
     let target = target.restore(&RestoreOptions::new(spec).overwrite(args.overwrite), &app.ctx).await?;
     let mut restored = Vec::new();
     for disk in &disks {
-        let request = RestoreRequest::new(selector(point), disk.id.clone());
+        let zeros = args.lost == LostBytes::Zero;
+        let request = RestoreRequest::new(selector(point), disk.id.clone()).lost_as_zeros(zeros);
         let sink = target.disk(&disk.id).await?;
-        Engine::new(repository.clone()).restore_disk(&request, sink, &app.ctx).await.context("disk", &disk.id)?;
+        let engine = Engine::new(repository.clone());
+        let done = engine.restore_disk(&request, sink, &app.ctx).await.context("disk", &disk.id)?;
         let path = args.to.join(format!("{}.{format}", disk.id));
-        restored.push((path, disk));
+        restored.push((path, disk, zeroed(&done)));
     }
     target.finish(CaptureOutcome::Stored).await?;
     folder.keep();
     if args.verify {
-        for (path, disk) in &restored {
-            verify(repository, point, disk, &(0..disk.size), (path, format), &app.ctx).await?;
+        for (path, disk, _) in &restored {
+            verify(args, repository, point, disk, &(0..disk.size), (path, format), &app.ctx).await?;
         }
     }
-    let describe = |(path, disk): (std::path::PathBuf, &DiskRecord)| Restored {
+    let describe = |(path, disk, zeroed): (std::path::PathBuf, &DiskRecord, _)| Restored {
         name: disk.id.to_string(),
         path: path.display().to_string(),
         bytes: disk.size,
+        zeroed,
     };
     Ok(restored.into_iter().map(describe).collect())
+}
+
+fn zeroed(done: &RestoreReport) -> Vec<(u64, u64)> {
+    done.lost.iter().map(|range| (range.start, range.end - range.start)).collect()
 }
 
 /// The point that was looked up, whatever `latest` means by now.
@@ -94,6 +103,7 @@ async fn sink(args: &Restore, format: ImageFormat, size: u64, ctx: &Context) -> 
 
 /// Reads the target back. A block device may be larger than the disk, and an image is whole sectors.
 async fn verify(
+    args: &Restore,
     repository: &Repository,
     point: &RestorePoint,
     disk: &DiskRecord,
@@ -101,7 +111,9 @@ async fn verify(
     (path, format): (&Path, ImageFormat),
     ctx: &Context,
 ) -> Result<()> {
-    let stored = Window::new(repository.disk(&selector(point), &disk.id, ctx).await?, range.clone())?;
+    let stored = repository.disk(&selector(point), &disk.id, ctx).await?;
+    let stored = if args.lost == LostBytes::Zero { stored.lost_as_zeros() } else { stored };
+    let stored = Window::new(stored, range.clone())?;
     let written = open_image(path, format, &ImageGate::none(), &Tracking::default(), ctx).await?;
     let written = Window::new(written, 0..range.end - range.start)?;
     match compare(&stored, &written, ctx).await?.first_difference {

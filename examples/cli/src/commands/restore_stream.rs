@@ -40,7 +40,7 @@ pub async fn run(
     if args.verify {
         verify(repository, point, name, &args.to, ctx).await?;
     }
-    Ok(Restored { name: name.to_owned(), path: args.to.display().to_string(), bytes: size })
+    Ok(Restored { name: name.to_owned(), path: args.to.display().to_string(), bytes: size, zeroed: Vec::new() })
 }
 
 fn size(point: &RestorePoint, name: &str) -> Result<u64> {

@@ -14,6 +14,7 @@ mod kill;
 mod kit;
 mod passphrases;
 mod prune;
+mod repair;
 mod restore;
 mod room;
 mod sftp;

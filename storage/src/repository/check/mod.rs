@@ -4,8 +4,10 @@ mod against;
 mod maps;
 mod objects;
 mod packs;
+mod rolling;
 
 use packs::check_presence;
+pub(super) use packs::verify_pack;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,8 +22,32 @@ pub use against::{AgainstReport, DifferentObject};
 pub enum CheckDepth {
     /// Every record, every index page and every map; packs by their presence and size.
     Structure,
-    /// The same, and this share of all packs (1 to 100 per cent) read to the last byte.
+    /// The same, and this share of all packs (1 to 100 per cent) read to the last byte. Those that were not read for the longest
+    /// time come first: the repository remembers.
     Read(u8),
+    /// The same, and no more than so many bytes (one pack at least).
+    ReadUpTo {
+        /// 1 to 100.
+        percent: u8,
+        /// Bytes of packs.
+        bytes: u64,
+    },
+}
+
+/// How much is read.
+struct Share {
+    percent: u8,
+    bytes: Option<u64>,
+}
+
+impl CheckDepth {
+    const fn share(self) -> Option<Share> {
+        match self {
+            Self::Structure => None,
+            Self::Read(percent) => Some(Share { percent, bytes: None }),
+            Self::ReadUpTo { percent, bytes } => Some(Share { percent, bytes: Some(bytes) }),
+        }
+    }
 }
 
 /// Something that is not as it must be.
@@ -49,6 +75,9 @@ pub struct CheckReport {
     pub packs_read: usize,
     /// Bytes of those.
     pub bytes_read: u64,
+    /// Whether it was written down which packs were read, so that the next check reads others. Not after a check of structure alone,
+    /// nor after one of everything.
+    pub remembered: bool,
     /// Packs that no committed session names: the rest of unfinished backups. Not a fault.
     pub unreferenced_packs: usize,
     /// Sessions that neither committed nor gave up: unfinished or running backups. Not a fault.
@@ -120,13 +149,12 @@ impl Repository {
         check_presence(state, &index, &listing, &mut report);
         self.check_maps(&points, &index, &listing, &mut report, &ctx_within).await?;
         drop(structure);
-        if let CheckDepth::Read(percent) = depth {
-            if !(1..=100).contains(&percent) {
-                return Err(
-                    Error::invalid_input("Read 1 to 100 per cent of the packs").with_context("percent", percent)
-                );
+        if let Some(share) = depth.share() {
+            if !(1..=100).contains(&share.percent) {
+                let error = Error::invalid_input("Read 1 to 100 per cent of the packs");
+                return Err(error.with_context("percent", share.percent));
             }
-            self.read_packs(&listing, percent, &mut report, ctx).await?;
+            self.read_rolling(state, &listing, &share, &mut report, ctx).await?;
         }
         Ok(report)
     }

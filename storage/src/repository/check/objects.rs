@@ -66,6 +66,9 @@ impl Repository {
                 _ => {}
             }
         }
+        for known in self.lost_records(state).await?.into_values() {
+            report.note(known.record)?;
+        }
         // Of a point's hold records the newest counts, so that the others do no harm.
         let live: BTreeSet<_> = state.points().map(|(point, _)| *point).collect();
         for newest in self.newest_holds(&state.chain, |point| live.contains(point)).await?.into_values() {

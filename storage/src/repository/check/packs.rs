@@ -2,11 +2,11 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use backstay_core::{Context, Error, ObjectKey, Result, ResultExt};
+use backstay_core::{Context, Error, ObjectKey, Result, ResultExt, Task};
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 
-use super::{CheckReport, Listing};
+use super::{CheckReport, Listing, rolling::Pack};
 use crate::repository::{
     Repository,
     compress::decompress,
@@ -18,6 +18,7 @@ use crate::repository::{
     pack::{Directory, FrameRecord, MAX_PACK_BYTES, pack_key},
     packs::OpenedPack,
     read::MAX_CHUNK_BYTES,
+    scrub::read_twice,
     state::State,
 };
 
@@ -71,42 +72,36 @@ impl Repository {
         Ok(Arc::new(index))
     }
 
-    /// Reads a share of the packs to the last byte.
-    pub(super) async fn read_packs(
+    /// Reads packs to the last byte; gives those that are whole.
+    pub(super) async fn read_some(
         &self,
-        listing: &Listing,
-        percent: u8,
+        packs: &[Pack],
+        task: &Task,
         report: &mut CheckReport,
         ctx: &Context,
-    ) -> Result<()> {
-        let mut packs: Vec<_> = listing.iter().map(|(id, (kind, size))| (*id, *kind, *size)).collect();
-        packs.sort_by_key(|(id, ..)| *id);
-        // A random share each time: over many checks everything is read.
-        let seed: [u8; 32] = ctx.random()?;
-        packs.sort_by_cached_key(|(id, ..)| *blake3::keyed_hash(&seed, id.as_bytes()).as_bytes());
-        packs.truncate((packs.len() * usize::from(percent)).div_ceil(100));
-        let task = ctx.task("read packs", Some(packs.iter().map(|(_, _, size)| size).sum()));
-        let reads = stream::iter(packs)
-            .map(|(id, kind, size)| async move { (size, self.read_pack(id, kind, size, ctx).await) });
-        let mut reads = reads.buffer_unordered(PACKS_AT_ONCE);
-        while let Some((size, read)) = reads.next().await {
-            report.note(read)?;
+    ) -> Result<Vec<Pack>> {
+        let reads = packs.iter().map(|pack| async move { (*pack, self.read_pack(*pack, task, ctx).await) });
+        // Collected first: with a closure over references in it, the compiler would not believe that this future is `Send`.
+        let reads: Vec<_> = reads.collect();
+        let mut reads = stream::iter(reads).buffer_unordered(PACKS_AT_ONCE);
+        let mut whole = Vec::new();
+        while let Some((pack, read)) = reads.next().await {
+            whole.extend(report.note(read)?.map(|()| pack));
             report.packs_read += 1;
-            report.bytes_read += size;
-            task.advance(size);
+            report.bytes_read += pack.2;
+            task.advance(pack.2);
         }
-        Ok(())
+        Ok(whole)
     }
 
-    async fn read_pack(&self, id: PackId, kind: PackKind, size: u64, ctx: &Context) -> Result<()> {
+    async fn read_pack(&self, (id, kind, size): Pack, task: &Task, ctx: &Context) -> Result<()> {
         ctx.check()?;
         let key = pack_key(kind, &id)?;
         if size > MAX_PACK_BYTES {
             return Err(Error::integrity("A pack has an impossible size").with_context("object", key));
         }
-        let bytes = self.backend().get(&key).await.context("object", &key)?;
         let repository = self.clone();
-        ctx.cpu(move || verify_pack(&repository, id, kind, &bytes)).await.context("object", key)
+        read_twice(self.backend(), &key, task, ctx, move |bytes| verify_pack(&repository, id, kind, bytes)).await
     }
 }
 
@@ -127,7 +122,12 @@ pub(super) fn check_presence(state: &State, index: &Index, listing: &Listing, re
 }
 
 /// Hash, directory, and every frame down to its content.
-fn verify_pack(repository: &Repository, id: PackId, kind: PackKind, bytes: &Bytes) -> Result<()> {
+pub(in crate::repository) fn verify_pack(
+    repository: &Repository,
+    id: PackId,
+    kind: PackKind,
+    bytes: &Bytes,
+) -> Result<()> {
     if blake3::hash(bytes).as_bytes() != id.as_bytes() {
         return Err(Error::integrity("A pack is damaged: its bytes are not what its id says"));
     }

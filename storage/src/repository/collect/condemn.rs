@@ -116,7 +116,7 @@ impl Repository {
     ) -> Result<()> {
         let task = ctx.task("mark", None);
         let index = Arc::new(segments.index(None, state.dead_packs()));
-        let marker = Marker::new(self, index, ctx);
+        let marker = Marker::new(self, index, self.lost_nodes(state).await?, ctx);
         let mut level = Vec::new();
         for id in points {
             let committed = state.committed.get(id);

@@ -77,13 +77,15 @@ pub struct Marker {
     repository: Repository,
     index: Arc<Index>,
     nodes: StoredNodes,
+    /// Nodes that a repair has found to be lost: what lies below them nobody can reach.
+    lost: HashSet<NodeId>,
     ctx: Context,
 }
 
 impl Marker {
-    pub fn new(repository: &Repository, index: Arc<Index>, ctx: &Context) -> Self {
+    pub fn new(repository: &Repository, index: Arc<Index>, lost: HashSet<NodeId>, ctx: &Context) -> Self {
         let nodes = StoredNodes::of_index(repository, Arc::clone(&index));
-        Self { repository: repository.clone(), index, nodes, ctx: ctx.clone() }
+        Self { repository: repository.clone(), index, nodes, lost, ctx: ctx.clone() }
     }
 
     /// Marks what lies below these roots. A node that cannot be read is an error: whoever does not know what it names must not
@@ -119,7 +121,10 @@ impl Marker {
                 Error::integrity("A node of a live disk map is in no index segment: run `check`; nothing was deleted")
                     .with_context("node", id)
             };
-            placed.push((*id, at.ok_or_else(lost)?));
+            match at {
+                None if self.lost.contains(id) => {}
+                at => placed.push((*id, at.ok_or_else(lost)?)),
+            }
         }
         Ok(node_runs(placed, RUN_BYTES, GAP_BYTES))
     }

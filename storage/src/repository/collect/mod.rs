@@ -16,6 +16,7 @@ use backstay_core::{Context, Error, RestorePointId, Result};
 use serde::Serialize;
 
 use condemn::Condemned;
+pub(super) use repack::{Copied, CopyWriter, put_segments};
 
 use super::{
     Repository,

@@ -212,18 +212,19 @@ async fn live_frames(
     Ok(frames)
 }
 
-/// What a session has copied.
+/// What was copied.
 #[derive(Default)]
-struct Copied {
+pub(in crate::repository) struct Copied {
     packs: Vec<PackId>,
     meta_packs: Vec<PackId>,
-    segments: Vec<SegmentId>,
+    /// Segments that name the copies.
+    pub segments: Vec<SegmentId>,
     bytes: u64,
     complete: HashSet<PackId>,
 }
 
 /// Puts copies into packs of their own.
-struct CopyWriter<'a> {
+pub(in crate::repository) struct CopyWriter<'a> {
     repository: &'a Repository,
     ctx: &'a Context,
     filling: [Option<PackBuilder>; 2],
@@ -232,7 +233,8 @@ struct CopyWriter<'a> {
 }
 
 impl<'a> CopyWriter<'a> {
-    fn new(repository: &'a Repository, ctx: &'a Context) -> Result<Self> {
+    /// Into packs of a repository.
+    pub fn new(repository: &'a Repository, ctx: &'a Context) -> Result<Self> {
         Ok(Self { repository, ctx, filling: [None, None], records: SegmentBuilder::new(), put: Vec::new() })
     }
 
@@ -266,7 +268,14 @@ impl<'a> CopyWriter<'a> {
         Ok(())
     }
 
-    async fn push(&mut self, kind: PackKind, sealed: &[u8], frame: &FrameRecord, directory: &Directory) -> Result<()> {
+    /// Copies a frame; `directory` has its key.
+    pub async fn push(
+        &mut self,
+        kind: PackKind,
+        sealed: &[u8],
+        frame: &FrameRecord,
+        directory: &Directory,
+    ) -> Result<()> {
         let key = directory.keys.get(usize::from(frame.key));
         let key =
             key.ok_or_else(|| Error::integrity("A frame of a pack names a key that its directory does not have"))?;
@@ -299,7 +308,8 @@ impl<'a> CopyWriter<'a> {
         Ok(())
     }
 
-    async fn finish(mut self, copied: &mut Copied) -> Result<()> {
+    /// Puts what is left, and the segments.
+    pub async fn finish(mut self, copied: &mut Copied) -> Result<()> {
         self.close(PackKind::Data).await?;
         self.close(PackKind::Meta).await?;
         for (kind, id) in &self.put {
@@ -314,7 +324,7 @@ impl<'a> CopyWriter<'a> {
 }
 
 /// Seals what was collected and puts it.
-pub(super) async fn put_segments(
+pub(in crate::repository) async fn put_segments(
     repository: &Repository,
     records: SegmentBuilder,
     ctx: &Context,

@@ -24,7 +24,7 @@ impl Repository {
     /// Lists what may be left over. Then the state is read, then [`Self::sweep`].
     pub(super) async fn leftovers(&self) -> Result<Leftovers> {
         let mut keys = Vec::new();
-        for folder in ["points", "forgotten", "holds", "folded"] {
+        for folder in ["points", "forgotten", "holds", "lost", "folded"] {
             let folder = ObjectKey::new(folder)?;
             let mut objects = self.backend().list(Some(&folder));
             while let Some(meta) = objects.try_next().await? {
@@ -68,7 +68,7 @@ impl Repository {
                 let number = name.split_once('-').and_then(|(number, _)| number.parse::<u64>().ok());
                 number.is_some_and(|number| number <= state.chain.head) && Some(name) != current.as_deref()
             }
-            Some(("holds", name)) => {
+            Some(("holds" | "lost", name)) => {
                 name.split_once('/').and_then(|(id, _)| id.parse().ok()).is_some_and(|id: RestorePointId| gone(&id))
             }
             Some((_, name)) => name.parse().is_ok_and(|id: RestorePointId| gone(&id)),

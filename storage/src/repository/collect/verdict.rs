@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use backstay_core::{Context, Error, RestorePointId, Result};
+use backstay_core::{Context, Error, ErrorKind, RestorePointId, Result};
 
 use super::{PruneOptions, PruneReport, mark::Mark, survey::Segments};
 use crate::repository::{
@@ -135,7 +135,14 @@ impl Repository {
         );
         let mut all_dead = state.dead_packs();
         all_dead.extend(&dead);
-        let merged = self.merge(&settled_segments, &all_dead, ctx).await?;
+        let mut merged = self.merge(&settled_segments, &all_dead, ctx).await?;
+        // A repair may have given up a pack that only a session names which is not settled yet.
+        let settled_names: HashSet<SegmentId> = settled_segments.0.iter().map(|(base, _)| base.id).collect();
+        let newer = segments.0.iter().filter(|(base, _)| !settled_names.contains(&base.id));
+        let newer: BTreeSet<_> = newer.flat_map(|(_, segment)| segment.packs()).map(|pack| pack.id()).collect();
+        merged.dead.extend(newer.into_iter().filter(|pack| state.dead_packs().contains(pack)));
+        merged.dead.sort_unstable();
+        merged.dead.dedup();
         let (settled, removed) = self.settle(state, &settling, held).await?;
         let named: BTreeSet<_> = settled.iter().map(|settled| settled.summary.previous).collect();
         let hashes = removed.iter().filter_map(|id| state.committed.get(id)).map(|committed| committed.point);
@@ -156,6 +163,14 @@ impl Repository {
             replaced_segments: merged.replaced.clone(),
             open: None,
             gone,
+            // Of commits that are settled now the base stands for what they name.
+            skipped_segments: {
+                let newer = state.news.values().filter(|news| news.generation >= number);
+                let newer: BTreeSet<_> = newer.flat_map(|news| &news.commit.segments).collect();
+                old.skipped_segments.iter().copied().filter(|id| newer.contains(id)).collect()
+            },
+            // One verdict longer than needed, so that the sweep after this one still knows whose objects these are.
+            void: old.void.iter().copied().filter(|void| void.number >= old.floor).collect(),
         };
         let named: HashSet<SegmentId> = folded.base_segments.iter().map(|base| base.id).collect();
         let newer = state.news.values().filter(|news| news.generation >= number);
@@ -207,7 +222,14 @@ impl Repository {
                 removed.push(**id);
                 continue;
             }
-            let stored = self.stored_point(id, committed).await?;
+            let stored = match self.stored_point(id, committed).await {
+                // Its record was damaged after this generation was opened, and a repair has taken it out.
+                Err(error) if error.kind() == ErrorKind::Integrity && state.forgotten.contains(id) => {
+                    removed.push(**id);
+                    continue;
+                }
+                stored => stored?,
+            };
             settled.push(SettledSession {
                 session: *id.as_bytes(),
                 point: committed.point,

@@ -44,6 +44,10 @@ pub enum Change {
     /// Closes the generation that this record opened: what goes stands in the folded state.
     #[n(2)]
     Verdict(#[n(0)] u64),
+    /// Something was damaged or lost, and the folded state says what takes its place. Comes at any time, also between a *condemn* and
+    /// its *verdict*.
+    #[n(3)]
+    Repair,
 }
 
 /// Where a folded state lies, `folded/<number>-<id>`, and the hash of that object. Apart from the record, so that it can be removed
@@ -155,6 +159,24 @@ pub struct FoldedState {
     /// Hashes of removed points that a settled one names as the one before it: so that a point which vanished otherwise shows.
     #[n(7)]
     pub gone: Vec<ObjectHash>,
+    /// Segments that a commit names and that a repair has replaced: nobody looks at them.
+    #[cbor(n(8), default)]
+    pub skipped_segments: Vec<SegmentId>,
+    /// Sessions whose outcome nobody can read: whatever it says, they are void.
+    #[cbor(n(9), default)]
+    pub void: Vec<VoidSession>,
+}
+
+/// A session that a repair has declared void.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(map)]
+pub struct VoidSession {
+    /// Which.
+    #[n(0)]
+    pub session: SessionName,
+    /// The record that said so: once the floor is past it, the session is void by that.
+    #[n(1)]
+    pub number: u64,
 }
 
 /// A generation between its opening and its verdict.
@@ -182,6 +204,9 @@ pub struct OpenGeneration {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(transparent)]
 pub struct SessionName(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 16]);
+
+/// The origin of packs that no known commit vouches for: they serve restores, and no writer builds on them.
+pub const NOBODY: SignerId = SignerId([0; 32]);
 
 /// An index segment and whose packs it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]

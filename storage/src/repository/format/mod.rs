@@ -3,8 +3,10 @@
 //! A field number is never used again for something else. Decoders skip numbers they do not know.
 
 pub mod chain;
+pub mod checks;
 pub mod config;
 pub mod hold;
+pub mod lost;
 pub mod point;
 pub mod session;
 

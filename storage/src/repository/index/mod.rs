@@ -19,6 +19,7 @@ mod cursor;
 mod filter;
 mod footer;
 mod fuzz;
+mod keyless;
 mod lookup;
 mod page;
 mod scan;
@@ -42,6 +43,7 @@ pub use builder::{SealedSegment, SegmentBuilder};
 pub use footer::PackEntry;
 #[doc(hidden)]
 pub use fuzz::{fuzz_decode_footer, fuzz_decode_page, fuzz_decode_trailer};
+pub use keyless::{Seen, verify_without_key};
 pub use lookup::{Index, IndexStats};
 pub use segment::Segment;
 pub use trailer::Trailer;

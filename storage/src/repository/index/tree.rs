@@ -44,17 +44,22 @@ impl Tree {
 
 /// Fails unless `path` leads from the sealed page to the root.
 pub(super) fn verify(root: &Hash, page: u32, sealed: &[u8], path: &[u8]) -> Result<()> {
+    if root_of(page, sealed, path) == *root {
+        Ok(())
+    } else {
+        Err(damaged("A page of an index segment is damaged").with_context("page", page))
+    }
+}
+
+/// The root that a path leads to.
+pub(super) fn root_of(page: u32, sealed: &[u8], path: &[u8]) -> Hash {
     let mut hash = *blake3::hash(sealed).as_bytes();
     let (path, _) = path.as_chunks();
     for (height, beside) in path.iter().enumerate() {
         let left = (page >> height) & 1 == 0;
         hash = if left { node(&hash, beside) } else { node(beside, &hash) };
     }
-    if hash == *root {
-        Ok(())
-    } else {
-        Err(damaged("A page of an index segment is damaged").with_context("page", page))
-    }
+    hash
 }
 
 fn node(left: &Hash, right: &Hash) -> Hash {

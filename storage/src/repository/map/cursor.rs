@@ -1,6 +1,6 @@
 //! Walks a disk map from segment to segment, keeping the nodes on the way.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use backstay_core::{Error, Result};
 
@@ -17,6 +17,8 @@ pub struct MapCursor {
     root: Option<NodeId>,
     /// The inner node last used at each level above the leaves, with its place on that level.
     path: Vec<Option<(u64, Option<Inner>)>>,
+    /// Nodes that are taken for holes because they are lost.
+    without: Arc<HashSet<NodeId>>,
 }
 
 impl MapCursor {
@@ -24,7 +26,14 @@ impl MapCursor {
     #[must_use]
     pub fn new(source: Arc<dyn NodeSource>, size: u64, root: Option<NodeId>) -> Self {
         let path = vec![None; usize::from(levels_of(size))];
-        Self { source, size, root, path }
+        Self { source, size, root, path, without: Arc::default() }
+    }
+
+    /// Takes these nodes for holes.
+    #[must_use]
+    pub fn without(mut self, nodes: Arc<HashSet<NodeId>>) -> Self {
+        self.without = nodes;
+        self
     }
 
     /// The disk's size in bytes.
@@ -39,11 +48,12 @@ impl MapCursor {
         if level > top || place_at(place, level, top) > 0 {
             return Ok(None);
         }
+        let there = |id: &NodeId| !self.without.contains(id);
         if level == top {
-            return Ok(self.root);
+            return Ok(self.root.filter(there));
         }
         let mut at = top;
-        let mut id = self.root;
+        let mut id = self.root.filter(there);
         // Go down from the root; what the last call went through is still in the path.
         while at > level {
             let span = place_at(place, level, at);
@@ -57,6 +67,7 @@ impl MapCursor {
             }
             let child = usize::try_from(place_at(place, level, at - 1) % FANOUT as u64).unwrap_or(0);
             id = self.path[slot].as_ref().and_then(|(_, inner)| inner.as_ref()).and_then(|inner| inner.children[child]);
+            id = id.filter(|id| !self.without.contains(id));
             at -= 1;
         }
         Ok(id)

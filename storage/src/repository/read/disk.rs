@@ -1,13 +1,14 @@
 //! A disk of a restore point, read like any other disk.
 
 use std::{
+    collections::HashSet,
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
 use backstay_core::{
-    Context, DiskId, DiskSource, Error, Extent, Result,
+    Context, DiskId, DiskSource, Error, Extent, RangeSet, Result,
     disk::{MAX_EXTENTS, check_range},
 };
 use bytes::Bytes;
@@ -18,11 +19,12 @@ use crate::repository::{
     Repository,
     cache::BoundedCache,
     chunk::{BLOCK_BYTES, Entry, SEGMENT_BYTES},
-    format::point::DiskEntry,
-    ids::ChunkId,
+    format::{lost::LostPart, point::DiskEntry},
+    ids::{ChunkId, NodeId},
+    lost::{Finder, describe},
     map::MapCursor,
     nodes::StoredNodes,
-    points::PointSelector,
+    points::{PointSelector, StoredPoint},
     state::State,
     view::{Tries, View},
 };
@@ -41,6 +43,12 @@ pub struct StoredDisk {
     /// for each other without an end.
     cursors: Mutex<Vec<MapCursor>>,
     kept: BoundedCache<ChunkId, Bytes>,
+    /// What cannot be read any more, as far as a repair has found it and nothing has brought it back.
+    lost: RangeSet,
+    /// Map nodes of it.
+    lost_nodes: Arc<HashSet<NodeId>>,
+    /// Whether it is read as zeros.
+    as_zeros: bool,
     pub(super) ctx: Context,
 }
 
@@ -68,8 +76,31 @@ impl Repository {
         })?;
         let view = View::of_point(self, state, stored.id()).await?;
         let chunks = ChunkReader::new(Arc::clone(&view))?;
+        let lost = self.lost_of_disk(state, &stored, &entry, &view, ctx).await?;
         let nodes = Arc::new(StoredNodes::new(view));
-        Ok(StoredDisk::new(entry, chunks, nodes, ctx))
+        let mut disk = StoredDisk::new(entry, chunks, nodes, ctx);
+        if let Some(lost) = lost {
+            disk.lost = lost.set();
+            disk.lost_nodes = Arc::new(lost.nodes.into_iter().collect());
+        }
+        Ok(disk)
+    }
+
+    /// What a record says is lost, without what has come back since.
+    async fn lost_of_disk(
+        &self,
+        state: &State,
+        point: &StoredPoint,
+        entry: &DiskEntry,
+        view: &View,
+        ctx: &Context,
+    ) -> Result<Option<LostPart>> {
+        // A record that cannot be read says nothing: then what is lost shows when it is read.
+        let record = self.lost_of(&state.chain, &point.id()).await?.and_then(|known| known.record.ok());
+        let part = record.into_iter().flat_map(|record| record.disks).find(|part| part.name == entry.id);
+        let Some(part) = part else { return Ok(None) };
+        let mut finder = Finder::new(self, view.seen().index, ctx);
+        finder.disk(&entry.id, entry.root, entry.size, Some(&part.set())).await
     }
 }
 
@@ -80,13 +111,48 @@ impl StoredDisk {
         nodes: Arc<StoredNodes>,
         ctx: &Context,
     ) -> Self {
-        let cursors = Mutex::default();
-        Self { entry, chunks, nodes, cursors, kept: BoundedCache::new(KEPT_BYTES), ctx: ctx.clone() }
+        let (lost, lost_nodes) = (RangeSet::new(), Arc::default());
+        let (kept, cursors) = (BoundedCache::new(KEPT_BYTES), Mutex::default());
+        Self { entry, chunks, nodes, cursors, kept, lost, lost_nodes, as_zeros: false, ctx: ctx.clone() }
+    }
+
+    /// The bytes that cannot be read any more, as far as a repair has found out. A restore of them is refused.
+    #[must_use]
+    pub const fn lost(&self) -> &RangeSet {
+        &self.lost
+    }
+
+    /// Reads what is lost as zeros. Whoever asks for this must be told what they are missing: [`Self::lost`].
+    #[must_use]
+    pub fn lost_as_zeros(mut self) -> Self {
+        self.as_zeros = true;
+        self.cursors = Mutex::default();
+        self
+    }
+
+    /// Fails when something in the range is lost and not to be read as zeros.
+    pub(super) fn must_be_whole(&self, range: &Range<u64>) -> Result<()> {
+        let lost: RangeSet = self.lost.within(range.clone()).collect();
+        if self.as_zeros || lost.is_empty() {
+            return Ok(());
+        }
+        Err(Error::integrity(
+            "Parts of the disk are lost; take another restore point, or restore with zeros in their place",
+        )
+        .with_context("disk", &self.entry.id)
+        .with_context("lost_bytes", lost.bytes())
+        .with_context("lost", describe(&lost)))
+    }
+
+    /// Whether an entry at these bytes is to be read as zeros.
+    pub(super) fn is_zeroed(&self, bytes: &Range<u64>) -> bool {
+        self.as_zeros && self.lost.intersects(bytes)
     }
 
     /// A cursor of its own over the disk's map.
     pub(super) fn map(&self) -> MapCursor {
-        MapCursor::new(Arc::clone(&self.nodes) as _, self.entry.size, self.entry.root)
+        let cursor = MapCursor::new(Arc::clone(&self.nodes) as _, self.entry.size, self.entry.root);
+        if self.as_zeros { cursor.without(Arc::clone(&self.lost_nodes)) } else { cursor }
     }
 
     /// A cursor for a short walk; see [`Self::idle`].
@@ -106,7 +172,10 @@ impl StoredDisk {
         let mut cursor = self.cursor();
         for segment in range.start / SEGMENT_BYTES..range.end.div_ceil(SEGMENT_BYTES) {
             let leaf = cursor.leaf(segment).await?;
-            entries.extend(placed(&leaf, segment, self.entry.size));
+            entries.extend(placed(&leaf, segment, self.entry.size).map(|(bytes, entry)| match entry.id() {
+                Some(_) if self.is_zeroed(&bytes) => (bytes, Entry::Hole { blocks: entry.blocks() }),
+                _ => (bytes, entry),
+            }));
         }
         self.idle(cursor);
         entries.retain(|(bytes, _)| bytes.start < range.end && bytes.end > range.start);

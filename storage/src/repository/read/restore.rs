@@ -41,6 +41,7 @@ impl StoredDisk {
     /// Writes `range` of the disk into the sink, whose first byte is that of the range. Does not commit the sink.
     pub async fn restore_to(&self, sink: &dyn DiskSink, range: Range<u64>, ctx: &Context) -> Result<()> {
         backstay_core::disk::check_range(&range, self.size())?;
+        self.must_be_whole(&range)?;
         if sink.size() < range.end - range.start {
             return Err(Error::invalid_input("The target is smaller than what is to be restored")
                 .with_context("target_bytes", sink.size())
@@ -182,7 +183,11 @@ impl StoredDisk {
         let touching =
             placed(&leaf, segment, self.size()).filter(|(bytes, _)| bytes.start < range.end && bytes.end > range.start);
         let wanted = |(bytes, entry): (Range<u64>, Entry)| {
-            entry.id().map(|id| Wanted { id, plain: (bytes.end - bytes.start) as u32, at: bytes.start })
+            entry.id().filter(|_| !self.is_zeroed(&bytes)).map(|id| Wanted {
+                id,
+                plain: (bytes.end - bytes.start) as u32,
+                at: bytes.start,
+            })
         };
         Ok(touching.filter_map(wanted).collect())
     }

@@ -207,13 +207,27 @@ impl WriteSession {
         }
         let Some(base) = self.change_base(disk) else { return Ok(DiskChanges::Full) };
         let size = job.source.size();
+        let lost = self.lost.get(disk.as_str()).map(|lost| &lost.ranges).filter(|lost| !lost.is_empty());
+        if let Some(lost) = lost {
+            job.task.warn(format!(
+                "Disk {disk}: {} bytes of the earlier restore point are lost and are read again",
+                lost.bytes()
+            ));
+        }
         match job.source.changed_since(&base).await? {
             ChangedBlocks::Unknown { reason } => Ok(DiskChanges::Compared(reason)),
-            ChangedBlocks::Untouched if size == base.size => Ok(DiskChanges::Untouched),
+            ChangedBlocks::Untouched if size == base.size => Ok(match lost {
+                Some(lost) => DiskChanges::Changed(clip(lost, &base, size)),
+                None => DiskChanges::Untouched,
+            }),
             ChangedBlocks::Untouched => {
                 Ok(DiskChanges::Compared("the disk is called untouched and has another size".into()))
             }
-            ChangedBlocks::Exact(dirty) => Ok(DiskChanges::Changed(clip(&dirty, &base, size))),
+            ChangedBlocks::Exact(dirty) => {
+                let lost = lost.into_iter().flat_map(|lost| lost.ranges().iter().cloned());
+                let all: RangeSet = dirty.ranges().iter().cloned().chain(lost).collect();
+                Ok(DiskChanges::Changed(clip(&all, &base, size)))
+            }
         }
     }
 
@@ -235,7 +249,10 @@ impl WriteSession {
                 segment = next;
                 continue;
             }
+            let bounds = segment * SEGMENT_BYTES..((segment + 1) * SEGMENT_BYTES).min(size);
             let old = match &mut cursor {
+                // Not what the parent's leaf names: that may be what is lost.
+                Some(_) if self.is_lost(disk, &bounds) => None,
                 Some(cursor) => Some((cursor.node_id(0, segment).await?, cursor.leaf(segment).await?)),
                 None => None,
             };
@@ -266,7 +283,10 @@ impl WriteSession {
             let dirty_bytes: u64 = ranges.iter().map(|range| range.end - range.start).sum();
             // Where most of a segment is dirty it is read in one piece, holes left out.
             let whole = segment * SEGMENT_BYTES >= old_size || dirty_bytes * 2 > bounds.end - bounds.start;
-            let next = if whole || bounds.end - bounds.start < SHORT_BYTES {
+            let next = if self.is_lost(disk, &bounds) {
+                // Every chunk of it is looked up, so that those which are lost are stored again.
+                SegmentJob::whole(self, job, segment, walk.segment(segment).await?, None)
+            } else if whole || bounds.end - bounds.start < SHORT_BYTES {
                 let data = walk.segment(segment).await?;
                 let old = Some((cursor.node_id(0, segment).await?, cursor.leaf(segment).await?));
                 SegmentJob::whole(self, job, segment, data, old)

@@ -41,6 +41,10 @@ impl WriteSession {
             if segment >= segments {
                 continue;
             }
+            // Read anyway; its leaf may be lost.
+            if dirty.covers(&(segment * SEGMENT_BYTES..((segment + 1) * SEGMENT_BYTES).min(job.source.size()))) {
+                continue;
+            }
             let leaf = cursor.leaf(segment).await?;
             let Some((range, expected)) = pick(&leaf, segment, entry.size, u64::from_le_bytes(low)) else { continue };
             if range.end > job.source.size() || dirty.intersects(&range) {

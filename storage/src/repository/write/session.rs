@@ -7,8 +7,8 @@ use std::{
 };
 
 use backstay_core::{
-    ChangeBase, ChangeToken, Context, DiskId, Error, ErrorKind, ObjectKey, RestorePoint, RestorePointId, Result,
-    Timestamp, Workload, WorkloadId,
+    ChangeBase, ChangeToken, Context, DiskId, Error, ErrorKind, ObjectKey, RangeSet, RestorePoint, RestorePointId,
+    Result, Timestamp, Workload, WorkloadId,
 };
 
 use futures::TryStreamExt;
@@ -144,6 +144,8 @@ pub struct WriteSession {
     pub(super) time: Timestamp,
     /// The point that changes are counted from.
     pub(super) parent: Option<StoredPoint>,
+    /// What is known to be lost of its disks: read anew, whatever the source says.
+    pub(super) lost: BTreeMap<String, LostOfDisk>,
     pub(super) sequence: u64,
     pub(super) previous: ObjectHash,
     /// See [`crate::repository::format::point::PointRecord::rank`].
@@ -289,6 +291,8 @@ impl Repository {
             None => None,
         };
 
+        let (parent, lost) = self.lost_of_parent(&state, parent, ctx).await?;
+
         // What a parent needs is readable although it may be condemned: its own commit made sure that it stays.
         let readable = self.index(&state, |origin| *origin == signer).await?;
         let index = Arc::new(readable.also_without(state.unusable_packs()));
@@ -313,6 +317,7 @@ impl Repository {
             time: options.time.unwrap_or_else(|| ctx.now()),
             options,
             parent,
+            lost,
             sequence,
             previous,
             rank,
@@ -328,7 +333,40 @@ impl Repository {
     }
 }
 
+/// What is lost of a disk of the parent.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LostOfDisk {
+    /// These bytes.
+    pub ranges: RangeSet,
+    /// A node above the leaves: the parent's map cannot be followed.
+    pub map: bool,
+}
+
 impl Repository {
+    /// What is lost of a parent's disks. A parent of which nobody can say is none.
+    async fn lost_of_parent(
+        &self,
+        state: &State,
+        parent: Option<StoredPoint>,
+        ctx: &Context,
+    ) -> Result<(Option<StoredPoint>, BTreeMap<String, LostOfDisk>)> {
+        let Some(point) = parent else { return Ok((None, BTreeMap::new())) };
+        let known = self.lost_of(&state.chain, &point.id()).await?;
+        match known.map(|known| known.record).transpose() {
+            Ok(record) => {
+                let disks = record.into_iter().flat_map(|record| record.disks);
+                let lost =
+                    disks.map(|part| (part.name.clone(), LostOfDisk { ranges: part.set(), map: part.map })).collect();
+                Ok((Some(point), lost))
+            }
+            Err(error) => {
+                ctx.task("begin", None)
+                    .warn(format!("What is lost of the parent cannot be read, so all is read: {error}"));
+                Ok((None, BTreeMap::new()))
+            }
+        }
+    }
+
     async fn packs_there(&self) -> Result<HashSet<PackId>> {
         let mut there = HashSet::new();
         for folder in ["packs", "meta"] {
@@ -405,7 +443,14 @@ impl WriteSession {
     pub(super) fn parent_disk(&self, disk: &DiskId) -> Option<(RestorePointId, &DiskEntry)> {
         let parent = self.parent.as_ref()?;
         let entry = parent.record.disks.iter().find(|entry| entry.id == disk.as_str())?;
-        Some((parent.id(), entry))
+        // Where a part of the map is lost that nobody can go through, the disk is read as if it were new.
+        let cut = self.lost.get(disk.as_str()).is_some_and(|lost| lost.map);
+        (!cut).then(|| (parent.id(), entry))
+    }
+
+    /// Whether something of the parent's disk that is lost lies in these bytes.
+    pub(super) fn is_lost(&self, disk: &DiskId, bytes: &std::ops::Range<u64>) -> bool {
+        self.lost.get(disk.as_str()).is_some_and(|lost| lost.ranges.intersects(bytes))
     }
 
     pub(super) fn parent_map(&self, entry: &DiskEntry) -> MapCursor {

@@ -2,7 +2,7 @@
 
 mod frozen;
 mod hostile;
-mod kit;
+pub mod kit;
 mod limits;
 mod lookup;
 mod memory;
