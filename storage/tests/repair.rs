@@ -8,8 +8,7 @@ mod common;
 use std::{collections::BTreeMap, sync::Arc};
 
 use backstay_core::{
-    ChangedBlocks, Context, DiskSource, ErrorKind, ObjectKey, PutMode, RangeSet, RestorePoint, StorageBackend,
-    WriteOrder,
+    ChangedBlocks, Context, DiskSource, ErrorKind, ObjectKey, RangeSet, RestorePoint, StorageBackend, WriteOrder,
 };
 use backstay_storage::{
     MemoryBackend,
@@ -216,6 +215,13 @@ async fn index_segments_are_written_anew_before_and_after_they_were_settled() {
             repository.prune(&PruneOptions::default(), &ctx()).await.unwrap();
             all_restore(&repository, &points).await;
             assert!(restore(&repository, &again).await.unwrap() == points[1].1);
+            let (next, report) = {
+                let source = Source::new(points[1].1.clone()).shared();
+                back_up(&repository, "web", source, &no_sample(), SessionOptions::default(), &ctx()).await.unwrap()
+            };
+            let full = report.method == backstay_core::ReadMethod::Full;
+            assert_eq!(full, unknown, "{at}: {report:?}");
+            assert!(next.stored_bytes < MIB && restore(&repository, &next).await.unwrap() == points[1].1, "{at}");
             assert_clean(&check_all(&repository).await.unwrap(), &at);
             assert!(repository.repair_index(&repair(), &ctx()).await.unwrap().bad_segments.is_empty());
         }
@@ -419,7 +425,6 @@ async fn a_crash_at_any_put_of_a_repair_is_made_good_by_the_next_run() {
         }
     }
     assert!(crashes >= 8, "{crashes} crashes");
-    let _unused = PutMode::Create;
 }
 
 #[tokio::test(flavor = "multi_thread")]
