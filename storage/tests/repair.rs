@@ -8,8 +8,7 @@ mod common;
 use std::{collections::BTreeMap, sync::Arc};
 
 use backstay_core::{
-    ChangedBlocks, Context, DiskSource, ErrorKind, ObjectKey, PutMode, RangeSet, RestorePoint, StorageBackend,
-    WriteOrder,
+    ChangedBlocks, Context, DiskSource, ErrorKind, ObjectKey, RangeSet, RestorePoint, StorageBackend, WriteOrder,
 };
 use backstay_storage::{
     MemoryBackend,
@@ -26,6 +25,12 @@ fn ctx() -> Context {
 
 fn keys(memory: &MemoryBackend, folder: &str) -> Vec<ObjectKey> {
     memory.keys().into_iter().filter(|key| key.as_str().starts_with(folder)).collect()
+}
+
+fn key_size(memory: &MemoryBackend, key: &ObjectKey) -> u64 {
+    let mut size = 0;
+    memory.fork().tamper(key, |bytes| size = bytes.len() as u64).unwrap();
+    size
 }
 
 fn repair() -> RepairOptions {
@@ -78,7 +83,9 @@ async fn damage(memory: &MemoryBackend, key: &ObjectKey, how: Damage) {
 async fn a_damaged_pack_is_given_up_and_an_incremental_by_bitmap_heals_what_was_lost() {
     for how in [Damage::Flip, Damage::Truncate, Damage::Delete, Damage::Directory] {
         let (memory, repository, mut points) = scene().await;
-        let pack = keys(&memory, "packs/")[3].clone();
+        // One of the many of the first session, so that neighbours know its key.
+        let mut packs = keys(&memory, "packs/").into_iter();
+        let pack = packs.find(|key| key_size(&memory, key) > MIB / 2).unwrap();
         damage(&memory, &pack, how).await;
         let objects = memory.keys();
         let plan = repository.repair_packs(&repair().dry_run(true), &ctx()).await.unwrap();
@@ -216,6 +223,13 @@ async fn index_segments_are_written_anew_before_and_after_they_were_settled() {
             repository.prune(&PruneOptions::default(), &ctx()).await.unwrap();
             all_restore(&repository, &points).await;
             assert!(restore(&repository, &again).await.unwrap() == points[1].1);
+            let (next, report) = {
+                let source = Source::new(points[1].1.clone()).shared();
+                back_up(&repository, "web", source, &no_sample(), SessionOptions::default(), &ctx()).await.unwrap()
+            };
+            let full = report.method == backstay_core::ReadMethod::Full;
+            assert_eq!(full, unknown, "{at}: {report:?}");
+            assert!(next.stored_bytes < MIB && restore(&repository, &next).await.unwrap() == points[1].1, "{at}");
             assert_clean(&check_all(&repository).await.unwrap(), &at);
             assert!(repository.repair_index(&repair(), &ctx()).await.unwrap().bad_segments.is_empty());
         }
@@ -419,7 +433,6 @@ async fn a_crash_at_any_put_of_a_repair_is_made_good_by_the_next_run() {
         }
     }
     assert!(crashes >= 8, "{crashes} crashes");
-    let _unused = PutMode::Create;
 }
 
 #[tokio::test(flavor = "multi_thread")]

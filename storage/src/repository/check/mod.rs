@@ -144,7 +144,7 @@ impl Repository {
         report.note(links)?;
         self.check_records(state, &mut report, &ctx_within).await?;
         let points = self.check_points(state, &mut report).await?;
-        let listing = self.list_packs().await?;
+        let mut listing = self.list_packs().await?;
         let index = self.check_index(state, &listing, &mut report, &ctx_within).await?;
         check_presence(state, &index, &listing, &mut report);
         self.check_maps(&points, &index, &listing, &mut report, &ctx_within).await?;
@@ -154,6 +154,9 @@ impl Repository {
                 let error = Error::invalid_input("Read 1 to 100 per cent of the packs");
                 return Err(error.with_context("percent", share.percent));
             }
+            // What was given up goes with the next prune; nobody reads it any more.
+            let dead = state.dead_packs();
+            listing.retain(|id, _| !dead.contains(id));
             self.read_rolling(state, &listing, &share, &mut report, ctx).await?;
         }
         Ok(report)

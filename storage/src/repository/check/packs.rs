@@ -49,13 +49,14 @@ impl Repository {
         report: &mut CheckReport,
         ctx: &Context,
     ) -> Result<Arc<Index>> {
-        let mut index = Index::new(16 << 20).without(state.dead_packs());
+        let dead = state.dead_packs();
+        let mut index = Index::new(16 << 20).without(dead.clone());
         for BaseSegment { id, .. } in state.segments() {
             ctx.check()?;
             let Some(segment) = report.note(self.segment(&id).await)? else { continue };
             let verified = segment.verify().await.context("segment", id);
             report.note(verified)?;
-            for pack in segment.packs() {
+            for pack in segment.packs().iter().filter(|pack| !dead.contains(&pack.id())) {
                 if let Some((_, size)) = listing.get(&pack.id())
                     && *size != pack.size()
                 {

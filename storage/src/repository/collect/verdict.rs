@@ -169,6 +169,7 @@ impl Repository {
                 let newer: BTreeSet<_> = newer.flat_map(|news| &news.commit.segments).collect();
                 old.skipped_segments.iter().copied().filter(|id| newer.contains(id)).collect()
             },
+            unvouched: old.unvouched,
             // One verdict longer than needed, so that the sweep after this one still knows whose objects these are.
             void: old.void.iter().copied().filter(|void| void.number >= old.floor).collect(),
         };

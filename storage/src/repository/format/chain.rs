@@ -165,6 +165,10 @@ pub struct FoldedState {
     /// Sessions whose outcome nobody can read: whatever it says, they are void.
     #[cbor(n(9), default)]
     pub void: Vec<VoidSession>,
+    /// The newest repair that has indexed packs which nobody vouches for: points of sessions that saw an older head may lean on them, and
+    /// are nobody's parent.
+    #[cbor(n(10), default)]
+    pub unvouched: u64,
 }
 
 /// A session that a repair has declared void.

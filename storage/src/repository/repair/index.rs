@@ -81,6 +81,9 @@ impl Repository {
         let (gone, kept) = folded.base_segments.into_iter().partition(|base| bad.contains(&base.id));
         let gone: Vec<BaseSegment> = gone;
         folded.base_segments = kept;
+        if report.unknown_packs > 0 {
+            folded.unvouched = state.chain.head + 1;
+        }
         folded.base_segments.extend(segments);
         folded.replaced_segments.extend(gone.iter().map(|base| base.id));
         let of_commits = bad.iter().filter(|id| gone.iter().all(|base| base.id != **id));

@@ -155,6 +155,9 @@ impl Repository {
         let number = state.chain.head + 1;
         let void = state.unreadable.iter().map(|(id, _)| VoidSession { session: SessionName(*id.as_bytes()), number });
         folded.void.extend(void);
+        if packs > 0 {
+            folded.unvouched = number;
+        }
         folded.base_segments.extend(segments);
         self.put_repair(state, &folded, ctx).await
     }

@@ -276,7 +276,10 @@ impl Repository {
         let (sequence, previous) =
             last.map_or((1, ObjectHash([0; 32])), |last| (last.record.sequence.saturating_add(1), last.hash));
         // Another writer's point is no parent: nobody vouches for its chunks yet.
-        let own = || of_workload.iter().rev().filter(|point| point.origin == signer && !options.full);
+        // Nor is one that may lean on packs which a repair could index but nobody vouches for.
+        let unvouched = state.chain.folded.unvouched;
+        let fits = |point: &&StoredPoint| point.origin == signer && point.record.generation >= unvouched;
+        let own = || of_workload.iter().rev().filter(|point| !options.full && fits(point));
         let parent = match &options.copy {
             Some(copy) => own().find(|point| copy.parent == Some(point.id())),
             // A copy has no change token, so one that came in between must not end the increments of backups made here.
