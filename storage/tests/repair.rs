@@ -72,7 +72,12 @@ enum Damage {
 
 async fn damage(memory: &MemoryBackend, key: &ObjectKey, how: Damage) {
     match how {
-        Damage::Flip => memory.tamper(key, |bytes| bytes[200_000] ^= 1).unwrap(),
+        Damage::Flip => memory
+            .tamper(key, |bytes| {
+                let middle = bytes.len().min(400_000) / 2;
+                bytes[middle] ^= 1;
+            })
+            .unwrap(),
         Damage::Truncate => memory.tamper(key, |bytes| bytes.truncate(bytes.len() / 2)).unwrap(),
         Damage::Delete => memory.delete(key).await.unwrap(),
         Damage::Directory => memory.tamper(key, |bytes| *bytes.last_mut().unwrap() ^= 1).unwrap(),

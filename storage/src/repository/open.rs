@@ -1,6 +1,6 @@
 //! Opening a repository: slot, config, chain.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use backstay_core::{Context, Error, ErrorKind, ObjectKey, Result, ResultExt, StorageBackend};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -54,8 +54,24 @@ impl Repository {
             )
             .with_context("owner", config.owner));
         }
-        let (slot, bundle, private) = open_slot(&*backend, &config, config_hash, &credential, ctx).await?;
-        Self::join(backend, config, bundle, WayIn { slot: slot.id, private }).await
+        // A `key add` that was interrupted leaves a slot that no roster names, and another one may be open to the same credential.
+        let (mut passed_over, mut refused) = (HashSet::new(), None);
+        while passed_over.len() < MAX_SLOTS {
+            let opened = open_slot(&*backend, &config, config_hash, &credential, &passed_over, ctx).await;
+            let (slot, bundle, private) = match opened {
+                Ok(opened) => opened,
+                Err(error) => return Err(refused.unwrap_or(error)),
+            };
+            let way_in = WayIn { slot: slot.id, private };
+            match Self::join(Arc::clone(&backend), config.clone(), bundle, way_in).await {
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                    passed_over.insert(slot.id);
+                    refused.get_or_insert(error);
+                }
+                joined => return joined,
+            }
+        }
+        Err(refused.unwrap_or_else(|| Error::permission_denied("This key opens no slot that counts")))
     }
 
     /// Opens it once more with the same key, for instance after `Conflict` because keys were rotated.
@@ -253,11 +269,12 @@ fn read_config(key: &ObjectKey, object: &[u8]) -> Result<Config> {
 }
 
 /// Finds the slot that a credential opens.
-pub async fn open_slot(
+async fn open_slot(
     backend: &dyn StorageBackend,
     config: &Config,
     config_hash: ObjectHash,
     credential: &Credential,
+    passed_over: &HashSet<[u8; 16]>,
     ctx: &Context,
 ) -> Result<(Slot, KeyBundle, hpke::PrivateKey)> {
     let mut keys: Vec<_> = backend.list(Some(&ObjectKey::new("keys")?)).map_ok(|meta| meta.key).try_collect().await?;
@@ -282,6 +299,9 @@ pub async fn open_slot(
             continue;
         }
         own += 1;
+        if passed_over.contains(&slot.id) {
+            continue;
+        }
         if matches!((&slot.kind, credential), (SlotKind::Passphrase { .. }, Credential::Passphrase(_))) {
             tried += 1;
         }

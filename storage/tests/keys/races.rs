@@ -21,12 +21,19 @@ async fn of_many_changes_at_once_every_one_is_made() {
         let secret = SecretKey::generate(&ctx()).unwrap();
         secrets.push((number, secret.clone()));
         tasks.spawn(async move {
-            let owner = open(memory).await.unwrap();
-            if number % 2 == 0 {
-                owner.rotate(&ctx()).await.unwrap();
-            } else {
-                let new = NewKey::new(NewKeyKind::KeyFile(secret), Capability::Reader);
-                owner.add_key(new, &ctx()).await.unwrap();
+            // Whoever opened before another one's rotation is told to open again.
+            loop {
+                let owner = open(memory.clone()).await.unwrap();
+                let done = if number % 2 == 0 {
+                    owner.rotate(&ctx()).await.map(drop)
+                } else {
+                    let new = NewKey::new(NewKeyKind::KeyFile(secret.clone()), Capability::Reader);
+                    owner.add_key(new, &ctx()).await.map(drop)
+                };
+                match done {
+                    Err(error) if error.kind() == ErrorKind::Conflict => {}
+                    done => break done.unwrap(),
+                }
             }
         });
     }
