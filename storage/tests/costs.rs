@@ -130,7 +130,7 @@ async fn requests_grow_with_data_and_their_constant_parts_are_small() {
     assert!(restore(&repository, &first).await.unwrap() == dense(DATA, 1));
     let packs = DATA / PACK + 1;
     let cost = store.cost();
-    cost.assert("a restore", 0, DATA / MIB + 3 * packs + 30, 6, 0);
+    cost.assert("a restore", 0, DATA / MIB + 3 * packs + 30, 7, 0);
     assert!(cost.counts.bytes_got < DATA + DATA / 32, "{:?}", cost.counts);
 
     let (report, cost) = store.prune().await;

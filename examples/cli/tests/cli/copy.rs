@@ -216,7 +216,7 @@ fn killed_again_and_again_it_gets_there() {
         home.backup(["a.raw"]);
         states_of_disk.push(disk.clone());
     }
-    let (mut kills, mut wait) = (0, 40);
+    let (mut kills, mut wait) = (0, 5);
     loop {
         let mut child = copy_command(&home, &["--quiet"]).spawn().unwrap();
         std::thread::sleep(Duration::from_millis(wait));
@@ -226,7 +226,7 @@ fn killed_again_and_again_it_gets_there() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        (kills, wait) = (kills + 1, wait + 25);
+        (kills, wait) = (kills + 1, wait + 7);
     }
     assert!(kills > 2, "{kills}");
     checked(&home);
