@@ -6,9 +6,9 @@ SHELL := /bin/bash
 CARGO ?= cargo
 FUZZ_SECONDS ?= 5
 
-.PHONY: test setup check unit reader quickstart fuzz deny
+.PHONY: test setup check unit simulation reader quickstart fuzz deny
 
-test: setup check unit reader quickstart fuzz deny
+test: setup check unit simulation reader quickstart fuzz deny
 
 setup:
 	tests/setup
@@ -20,6 +20,10 @@ check:
 # Documentation tests are part of it.
 unit:
 	$(CARGO) test --workspace --locked --no-fail-fast
+
+# Two thousand seeds, a search of small scenarios, and every broken rule that must be noticed.
+simulation:
+	$(CARGO) test --release --locked --test simulation
 
 # A second implementation, written from docs/format.md alone, restores what the program has written.
 reader:

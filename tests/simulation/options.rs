@@ -54,7 +54,7 @@ impl Options {
             trace: false,
             threads: cores,
             replay: 8,
-            search_seconds: 120,
+            search_seconds: if cfg!(debug_assertions) { 2 } else { 60 },
             bound: 4,
             scenario: None,
             schedule: None,
@@ -101,7 +101,8 @@ impl Options {
                 _ => {}
             }
         }
-        options.all_events &= options.seeds >= seeds;
+        // In a few runs a rare event may be missing.
+        options.all_events &= options.seeds >= 1000;
         Some(options)
     }
 }
