@@ -309,6 +309,9 @@ fn folded_states() -> Vec<chain::FoldedState> {
             forgotten: vec![chain::SessionName([9; 16])],
         }),
         gone: vec![ObjectHash([10; 32])],
+        skipped_segments: vec![SegmentId([11; 32])],
+        void: vec![chain::VoidSession { session: chain::SessionName([12; 16]), number: 9 }],
+        unvouched: 4,
     };
     vec![chain::FoldedState::default(), full]
 }
