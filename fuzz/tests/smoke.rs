@@ -58,6 +58,7 @@ const REACHED_BY: &[(&str, &str)] = &[
     ("storage/repository/format/point.rs AttachmentEntry", "records"),
     ("storage/repository/format/point.rs DiskEntry", "records"),
     ("storage/repository/format/point.rs PointRecord", "records"),
+    ("storage/repository/format/point.rs ProvenanceEntry", "records"),
     ("storage/repository/format/point.rs StreamEntry", "records"),
     ("storage/repository/format/session.rs Commit", "records"),
     ("storage/repository/format/session.rs Outcome", "records"),
