@@ -12,8 +12,9 @@ mod storage;
 
 pub use images::{change_token, qcow2_open, ranges_file};
 pub use storage::{
-    cache_file, check_entries, config, envelope, epoch_share, frame, index_footer, index_page, index_trailer, known_hosts, map_node,
-    map_walk, pack_directory, pack_trailer, records, segment_without_key, signed_record, slot, text, unpack,
+    cache_file, check_entries, config, envelope, epoch_share, frame, index_footer, index_page, index_trailer,
+    known_hosts, map_node, map_walk, pack_directory, pack_trailer, records, segment_without_key, signed_record, slot,
+    text, unpack,
 };
 
 /// A fuzz target.

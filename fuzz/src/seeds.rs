@@ -166,7 +166,12 @@ pub(crate) fn segment_without_key() -> Vec<Vec<u8>> {
             let ids = noise(count, 32 * count as usize);
             ids.as_chunks::<32>().0.iter().for_each(|id| builder.add(section, *id, pack, 0, 100, 60));
         }
-        builder.finish(0, &mut || Ok(([2; 16], Arc::new(Padded) as Arc<dyn PageCipher>))).unwrap().remove(0).bytes.to_vec()
+        builder
+            .finish(0, &mut || Ok(([2; 16], Arc::new(Padded) as Arc<dyn PageCipher>)))
+            .unwrap()
+            .remove(0)
+            .bytes
+            .to_vec()
     };
     vec![segment(1, 1), segment(0, 5), segment(3, 400)]
 }

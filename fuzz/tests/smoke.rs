@@ -85,7 +85,6 @@ const REACHED_BY: &[(&str, &str)] = &[
     ("storage/repository/keys/recipient.rs from_str", "text"),
     ("storage/repository/keys/share.rs EpochShare", "epoch_share"),
     ("storage/repository/keys/share.rs from_object", "epoch_share"),
-    ("storage/repository/keys/share.rs open", "epoch_share"),
     ("storage/repository/keys/slot.rs Slot", "slot"),
     ("storage/repository/keys/slot.rs SlotKind", "slot"),
     ("storage/repository/keys/slot.rs SlotWithMac", "slot"),
